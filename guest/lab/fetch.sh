@@ -1,0 +1,179 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# fetch.sh: gets what hwvtpm's build, tests and demo need on a Debian machine.
+#
+#   guest/lab/fetch.sh [packages] [go] [qemu] [kernel-6.12] [kernel-6.1]
+#
+# Without arguments: everything. Packages of the machine's own release are
+# installed when they are missing (as root). The rest is only unpacked, into
+# the cache folder (.cache in the work tree, or $HWVTPM_CACHE):
+#
+#   bin/go, bin/gofmt           only if the machine's Go is older than go.mod asks
+#   bin/qemu-system-x86_64      a QEMU that has vhost-user-test-device-pci
+#   qemu/                       its files, if the machine has no such QEMU
+#   kernel-6.12/, kernel-6.1/   vmlinuz, headers (for make -C), modules, version
+#
+# A run that finds everything is quiet. Two runs at once are safe: the second
+# waits. A run that was cut off leaves nothing half-made behind.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+cache=${HWVTPM_CACHE:-$top/.cache}
+recipe=1 # raise it when the layout of the cache changes
+
+say() { echo "fetch: $*" >&2; }
+die() {
+	say "$*"
+	exit 1
+}
+. "$here/aptbox.sh"
+
+# What the machine itself needs: a C compiler and libtpms for the engine, make
+# for the guest driver, and the peers and tools that the tests compare with.
+packages=(gcc libc6-dev make libtpms-dev swtpm swtpm-tools tpm2-tools xz-utils zstd kmod debian-archive-keyring ca-certificates)
+
+# fresh NAME: is this part of the cache there and of today's layout?
+fresh() {
+	[ "$(cat "$cache/$1/.recipe" 2>/dev/null)" = "$recipe" ]
+}
+
+# publish WORK NAME puts a finished folder into the cache in one step.
+publish() {
+	echo "$recipe" >"$1/.recipe"
+	if [ -e "$cache/$2" ]; then
+		mv -T "$cache/$2" "$work/old-$2"
+	fi
+	mv -T "$1" "$cache/$2"
+}
+
+fetch_packages() {
+	local missing=() p
+	for p in "${packages[@]}"; do
+		dpkg-query -W -f '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
+	done
+	if [ ${#missing[@]} -eq 0 ]; then
+		return
+	fi
+	[ "$(id -u)" = 0 ] || die "missing packages; run as root: apt-get install --no-install-recommends ${missing[*]}"
+	say "installing ${missing[*]}"
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 update
+	apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 \
+		install --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+}
+
+# go_is_enough: is there a Go that is at least as new as go.mod asks?
+go_is_enough() {
+	local want have
+	want=$(awk '$1 == "go" { print $2 }' "$top/go.mod")
+	have=$(cd / && GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || return 1
+	have=${have#go}
+	[ "$(printf '%s\n' "$want" "${have%% *}" | sort -V | head -n 1)" = "$want" ]
+}
+
+# Debian's own newest Go, unpacked: its programs are static, so they run on an
+# older Debian. Modules still come through the machine's Go module proxy.
+fetch_go() {
+	if fresh go || go_is_enough; then
+		return
+	fi
+	local minor
+	minor=$(awk '$1 == "go" { split($2, v, "."); print v[1] "." v[2] }' "$top/go.mod")
+	say "getting Go $minor (the machine's is missing or older)"
+	box_new "$work/apt-go" trixie trixie-backports
+	box_get "$work/apt-go" "golang-$minor-go" "golang-$minor-src"
+	box_unpack "$work/apt-go" "$work/go"
+	publish "$work/go" go
+	mkdir -p "$cache/bin"
+	ln -sfn "../go/usr/lib/go-$minor/bin/go" "$cache/bin/go"
+	ln -sfn "../go/usr/lib/go-$minor/bin/gofmt" "$cache/bin/gofmt"
+}
+
+# has_device QEMU: can this QEMU carry a vhost-user backend of any virtio id?
+# The one device is asked for: "-device help" would load every module of the
+# compiled-in folder, which may belong to another QEMU, and abort.
+has_device() {
+	"$1" -device vhost-user-test-device-pci,help </dev/null 2>&1 | grep 'virtio-id=' >/dev/null
+}
+
+fetch_qemu() {
+	local q=$cache/bin/qemu-system-x86_64 own
+	if [ -x "$q" ] && { [ -L "$q" ] || fresh qemu; }; then
+		return
+	fi
+	mkdir -p "$cache/bin"
+	own=$(PATH=/usr/local/bin:/usr/bin:/bin command -v qemu-system-x86_64 || true)
+	if [ -n "$own" ] && has_device "$own"; then
+		ln -sfn "$own" "$q"
+		say "using the machine's QEMU, which has the device"
+		return
+	fi
+	say "getting a private QEMU (the machine's has no vhost-user-test-device-pci)"
+	box_new "$work/apt-qemu" trixie trixie-backports
+	box_closure "$work/apt-qemu" qemu-system-x86
+	box_unpack "$work/apt-qemu" "$work/qemu"
+	publish "$work/qemu" qemu
+	install -m 0755 "$here/qemu-wrapper.sh" "$q.new"
+	has_device "$q.new" || die "the fetched QEMU has no vhost-user-test-device-pci"
+	mv -T "$q.new" "$q"
+}
+
+# fetch_kernel NAME SUITE: Debian's cloud kernel of a suite with its headers.
+fetch_kernel() {
+	local name=$1 suite=$2 box=$work/apt-$1 out=$work/$1 image headers version
+	if fresh "$name"; then
+		return
+	fi
+	say "getting $name ($suite)"
+	box_new "$box" "$suite"
+	image=$(box_depends "$box" linux-image-cloud-amd64)
+	headers=$(box_depends "$box" linux-headers-cloud-amd64)
+	version=${image#linux-image-}
+	case $version in "${name#kernel-}".*) ;; *) die "$suite has $version, not ${name#kernel-}" ;; esac
+	# linux-headers-V-common and linux-kbuild-V leave out the flavour.
+	mapfile -t parts < <(box "$box" apt-cache depends "$headers" |
+		awk '$1 == "Depends:" && $2 ~ /^linux-(headers-.*-common|kbuild-)/ { print $2 }')
+	box_get "$box" "$image" "$headers" "${parts[@]}"
+	box_unpack "$box" "$out/root"
+	relocate_headers "$out/root/usr/src/$headers/Makefile"
+	ln -s "root/boot/vmlinuz-$version" "$out/vmlinuz"
+	ln -s "root/usr/src/$headers" "$out/headers"
+	ln -s "root/lib/modules/$version" "$out/modules"
+	echo "$version" >"$out/version"
+	[ -s "$out/vmlinuz" ] && [ -e "$out/headers/.config" ] || die "$image or $headers is not laid out as expected"
+	publish "$out" "$name"
+}
+
+# relocate_headers MAKEFILE: the headers' Makefile includes its other half by
+# an absolute path under /usr/src; make it look beside itself.
+relocate_headers() {
+	sed -i 's,^include /usr/src/,include $(dir $(realpath $(lastword $(MAKEFILE_LIST))))../,' "$1"
+}
+
+fetch() {
+	case $1 in
+	packages) fetch_packages ;;
+	go) fetch_go ;;
+	qemu) fetch_qemu ;;
+	kernel-6.12) fetch_kernel kernel-6.12 bookworm-backports ;;
+	kernel-6.1) fetch_kernel kernel-6.1 bookworm ;;
+	*) die "unknown part \"$1\"" ;;
+	esac
+}
+
+mkdir -p "$cache"
+exec 9>"$cache/.lock"
+flock -n 9 || {
+	say "waiting for another run"
+	flock 9
+}
+work=$(mktemp -d "$cache/.work.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+[ $# -gt 0 ] || set -- packages go qemu kernel-6.12 kernel-6.1
+for part in "$@"; do
+	fetch "$part"
+done
