@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package qmp_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"hwvtpm/qmp"
+	"hwvtpm/qmp/qmptest"
+)
+
+// deadline guards against hangs; no test expects to get near it.
+const deadline = 60 * time.Second
+
+// within returns a context that ends long after the test should have.
+func within(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// dial starts a fake server and returns it with a connected client.
+func dial(t testing.TB, opts ...qmp.Option) (*qmptest.Server, *qmp.Client) {
+	t.Helper()
+	srv := qmptest.Start(t)
+	return srv, connect(t, srv, opts...)
+}
+
+func connect(t testing.TB, srv *qmptest.Server, opts ...qmp.Option) *qmp.Client {
+	t.Helper()
+	c, err := qmp.Dial(within(t), srv.Path(), opts...)
+	if err != nil {
+		t.Fatalf("Dial() = %v", err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Errorf("Close() = %v", err)
+		}
+	})
+	return c
+}
+
+// command is shorthand for a command without arguments.
+func command(name string) qmp.Command { return qmp.Command{Execute: name} }
