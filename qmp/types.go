@@ -2,41 +2,20 @@
 
 package qmp
 
-import "fmt"
+import (
+	gqmp "github.com/digitalocean/go-qemu/qmp"
+)
 
-// Command is a QMP command: a name and its arguments. It has the fields of
-// go-qemu's qmp.Command.
-type Command struct {
-	Execute string `json:"execute"`
-	Args    any    `json:"arguments,omitempty"`
-}
+// Command is go-qemu's QMP command: a name and its arguments. It is an alias,
+// so both spellings are one type and callers need not import go-qemu.
+type Command = gqmp.Command
 
-// Event is a QMP event: a name, its data as decoded JSON (numbers are float64)
-// and QEMU's time stamp. It has the fields of go-qemu's qmp.Event.
-type Event struct {
-	Event     string         `json:"event"`
-	Data      map[string]any `json:"data"`
-	Timestamp struct {
-		Seconds      int64 `json:"seconds"`
-		Microseconds int64 `json:"microseconds"`
-	} `json:"timestamp"`
-}
+// Event is go-qemu's QMP event: a name, its data as decoded JSON (numbers are
+// float64) and QEMU's time stamp.
+type Event = gqmp.Event
 
-// Version is the QEMU version in the greeting. It has the fields of go-qemu's
-// qmp.Version.
-type Version struct {
-	Package string `json:"package"`
-	QEMU    struct {
-		Major int `json:"major"`
-		Micro int `json:"micro"`
-		Minor int `json:"minor"`
-	} `json:"qemu"`
-}
-
-// String returns the version in the usual order: major, minor, micro.
-func (v Version) String() string {
-	return fmt.Sprintf("%d.%d.%d", v.QEMU.Major, v.QEMU.Minor, v.QEMU.Micro)
-}
+// Version is go-qemu's form of the QEMU version in the greeting.
+type Version = gqmp.Version
 
 // Greeting is what the peer says first on a new connection.
 // QMP spec "Server Greeting".
