@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
 # aptbox.sh: apt in a box. Sourced by fetch.sh.

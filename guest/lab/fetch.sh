@@ -142,7 +142,9 @@ fetch_kernel() {
 	ln -s "root/usr/src/$headers" "$out/headers"
 	ln -s "root/lib/modules/$version" "$out/modules"
 	echo "$version" >"$out/version"
-	[ -s "$out/vmlinuz" ] && [ -e "$out/headers/.config" ] || die "$image or $headers is not laid out as expected"
+	if [ ! -s "$out/vmlinuz" ] || [ ! -e "$out/headers/.config" ]; then
+		die "$image or $headers is not laid out as expected"
+	fi
 	publish "$out" "$name"
 }
 

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# `make help` lists what there is. Every target first sees to what it needs
+# (guest/lab/fetch.sh), so a fresh Debian 12 machine needs only git and make.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+CACHE := $(or $(HWVTPM_CACHE),$(CURDIR)/.cache)
+BUILD := $(CURDIR)/build
+export HWVTPM_CACHE := $(CACHE)
+export PATH := $(CACHE)/bin:$(PATH)
+export GOFLAGS := -mod=readonly $(filter-out -mod=%,$(GOFLAGS))
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.buildVersion=$(VERSION)
+TOOL := go tool -modfile=tools/go.mod
+FETCH := @guest/lab/fetch.sh
+
+FUZZTIME ?= 10s
+BENCHTIME ?= 1s
+KERNEL ?= 6.12
+
+DESTDIR ?=
+PREFIX ?= /usr/local
+LIBEXECDIR ?= $(PREFIX)/libexec/hwvtpm
+VHOSTUSERDIR ?= $(PREFIX)/share/qemu/vhost-user
+
+.PHONY: help
+help: ## this list
+	@echo "usage: make TARGET"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+	@echo "variables: FUZZTIME=$(FUZZTIME) BENCHTIME=$(BENCHTIME) DESTDIR= PREFIX=$(PREFIX) HWVTPM_ACCEL=tcg|kvm"
+
+.PHONY: prepare
+prepare: ## fetch QEMU, guest kernels, packages (all targets do what they need)
+	$(FETCH)
+
+.PHONY: build
+build: ## the programs, into build/
+	$(FETCH) packages go
+	@mkdir -p $(BUILD)
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm
+	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/hwvtpm-engine
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./guest/cmd/vtpm-agent
+
+.PHONY: driver
+driver: ## the guest's kernel module, for the kernel in KERNEL=6.12|6.1
+	$(FETCH) packages kernel-$(KERNEL)
+	@mkdir -p $(BUILD)
+	guest/driver/build.sh $(CACHE)/kernel-$(KERNEL)/headers $(BUILD)/tpm_virtio-$(KERNEL).ko W=1
+
+.PHONY: image
+image: build driver ## the guest image of the demo and the VM tests
+	@go run ./guest/cmd/mkguest -out $(BUILD)/guest.cpio
+
+.PHONY: demo
+demo: ## boot a VM with a vTPM and walk through its life
+	$(FETCH)
+	@go run ./guest/cmd/demo
+
+.PHONY: test test-unit test-root test-vm
+test: ## all three test tiers, with one closing count
+	$(FETCH)
+	@go run ./guest/lab/testrun unit root vm
+test-unit: ## hermetic tests under the race detector
+	$(FETCH) packages go
+	@go run ./guest/lab/testrun unit
+test-root: ## tests that need root, system packages or other programs
+	$(FETCH) packages go qemu
+	@go run ./guest/lab/testrun root
+test-vm: ## tests that boot virtual machines
+	$(FETCH)
+	@go run ./guest/lab/testrun vm
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, FUZZTIME each
+	$(FETCH) packages go
+	@guest/lab/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## every benchmark that runs without a VM
+	$(FETCH) packages go
+	go test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./...
+
+.PHONY: check
+check: ## formatting, vet, staticcheck, modernizer, house rules, shell syntax
+	$(FETCH) packages go
+	@echo "gofmt" && test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)"
+	@echo "go vet" && go vet ./...
+	@echo "staticcheck" && $(TOOL) staticcheck ./...
+	@echo "go fix -diff" && go fix -diff ./...
+	@echo "go mod verify" && go mod verify >/dev/null
+	@echo "house rules" && go test ./guest/lab/houserules
+	@echo "shell syntax" && for f in $$(git ls-files '*.sh' .ci/run); do bash -n $$f; done
+
+.PHONY: install
+install: build ## programs and QEMU's description of the backend
+	install -D -m 0755 $(BUILD)/vhost-user-vtpm $(DESTDIR)$(PREFIX)/bin/vhost-user-vtpm
+	install -D -m 0755 $(BUILD)/hwvtpm-engine $(DESTDIR)$(LIBEXECDIR)/hwvtpm-engine
+	install -d -m 0755 $(DESTDIR)$(VHOSTUSERDIR)
+	sed 's,@BINDIR@,$(PREFIX)/bin,' cmd/vhost-user-vtpm/50-vhost-user-vtpm.json >$(DESTDIR)$(VHOSTUSERDIR)/50-vhost-user-vtpm.json
+	chmod 0644 $(DESTDIR)$(VHOSTUSERDIR)/50-vhost-user-vtpm.json
+
+.PHONY: clean distclean
+clean: ## remove what was built
+	rm -rf $(BUILD) coverage
+distclean: clean ## remove what was fetched too
+	rm -rf $(CACHE)
