@@ -5,6 +5,8 @@ package virtqueue
 import (
 	"math"
 	"math/bits"
+
+	"hwvtpm/virtqueue/internal/word"
 )
 
 // logPageShift: one bit of the log stands for 4 KiB (vhost-user spec,
@@ -20,25 +22,30 @@ const logPageShift = 12
 // It is safe for concurrent use. The bitmap is not owned: whoever unmaps it
 // first takes it away from every Queue with [Queue.SetLog].
 type DirtyLog struct {
-	words []uint32 // the bitmap, in whole words
+	mem []byte // the bitmap, in whole words
 }
 
 // NewDirtyLog uses mem as the bitmap. Bits are set by 32-bit atomics, so mem
 // must start at a multiple of 4 (every mapping does), else the log covers no
 // page; a tail shorter than 4 bytes is not used. The front-end sizes the log,
 // and [DirtyLog.Pages] tells what it covers.
-func NewDirtyLog(mem []byte) *DirtyLog { return &DirtyLog{words: logWords(mem)} }
+func NewDirtyLog(mem []byte) *DirtyLog {
+	if !word.Aligned(mem) {
+		return new(DirtyLog)
+	}
+	return &DirtyLog{mem: mem[:len(mem)&^3]}
+}
 
 // Pages returns how many 4 KiB pages, from guest physical address 0 on, the log
 // covers. A transport refuses a log that does not cover its memory.
-func (l *DirtyLog) Pages() uint64 { return uint64(len(l.words)) * 32 }
+func (l *DirtyLog) Pages() uint64 { return uint64(len(l.mem)) * 8 }
 
 // Mark sets the bit of each page that [gpa, gpa+n) touches. Pages beyond the
 // log are ignored, and nothing outside the bitmap is written. Mark comes after
 // the write it reports: a bit set before could be harvested before the data
 // changed, and the change would be lost.
 func (l *DirtyLog) Mark(gpa, n uint64) {
-	if n == 0 || len(l.words) == 0 {
+	if n == 0 || len(l.mem) == 0 {
 		return
 	}
 	last := gpa + (n - 1)
@@ -54,7 +61,7 @@ func (l *DirtyLog) Mark(gpa, n uint64) {
 		lo := page & 31
 		hi := min(end-page+lo, 31)
 		mask := uint32(math.MaxUint32) >> (31 - hi) & (uint32(math.MaxUint32) << lo)
-		orWord(&l.words[page/32], mask)
+		word.Or(l.mem, int(page/32*4), mask)
 	}
 }
 
@@ -65,14 +72,14 @@ func (l *DirtyLog) Dirty(gpa uint64) bool {
 	if page >= l.Pages() {
 		return false
 	}
-	return loadWord(&l.words[page/32])&(1<<(page&31)) != 0
+	return word.Load(l.mem, int(page/32*4))&(1<<(page&31)) != 0
 }
 
 // Count returns the number of marked pages.
 func (l *DirtyLog) Count() int {
 	n := 0
-	for i := range l.words {
-		n += bits.OnesCount32(loadWord(&l.words[i]))
+	for off := 0; off < len(l.mem); off += 4 {
+		n += bits.OnesCount32(word.Load(l.mem, off))
 	}
 	return n
 }

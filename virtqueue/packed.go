@@ -74,7 +74,7 @@ func (r *packedRing) inFlight() uint16 { return uint16(r.avail.since(r.used, r.s
 // word loads id and flags of the descriptor at p. It acquires what the driver
 // wrote before it stored them.
 func (r *packedRing) word(p position) uint32 {
-	return r.ring.load32(uint32(p.slot)*descSize + packedWord)
+	return r.ring.load32(int(p.slot)*descSize + packedWord)
 }
 
 // available reports whether the word of the descriptor at the available
@@ -91,7 +91,7 @@ func (r *packedRing) pop(q *Queue, c *Chain) (bool, error) {
 		return false, nil
 	}
 	for {
-		d := packedDesc(r.ring.bytes(uint32(pos.slot)*descSize, packedWord), word)
+		d := packedDesc(r.ring.bytes(int(pos.slot)*descSize, packedWord), word)
 		c.slots++
 		if err := r.take(q, c, d); err != nil {
 			return false, err
@@ -140,7 +140,7 @@ func (r *packedRing) indirect(q *Queue, c *Chain, d desc) error {
 // completion, and skips as many slots as the list had (2.8.6). The slot's word
 // belongs to the device until it is stored: the driver gave the slot away.
 func (r *packedRing) push(q *Queue, c *Chain, written uint32) {
-	off := uint32(r.used.slot) * descSize
+	off := int(r.used.slot) * descSize
 	flags := uint32(0)
 	if r.used.wrap {
 		flags = flagAvail | flagUsed

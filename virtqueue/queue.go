@@ -175,7 +175,7 @@ func (q *Queue) mark(gpa, n uint64) {
 }
 
 // markDevice records a write to the device area of the ring.
-func (q *Queue) markDevice(off, n uint32) {
+func (q *Queue) markDevice(off, n int) {
 	if q.cfg.LogUsed {
 		q.mark(q.cfg.LogUsedAddr+uint64(off), uint64(n))
 	}

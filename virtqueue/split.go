@@ -83,7 +83,7 @@ func (r *splitRing) pop(q *Queue, c *Chain) (bool, error) {
 		return false, fmt.Errorf("%w: available index %d, next %d, used %d, queue size %d",
 			ErrIndex, idx, r.nextAvail, r.nextUsed, r.size)
 	}
-	slot := uint32(r.nextAvail & (r.size - 1))
+	slot := int(r.nextAvail & (r.size - 1))
 	head := binary.LittleEndian.Uint16(r.avail.bytes(ringEntries+slot*availEntry, availEntry))
 	if err := r.walk(q, c, head); err != nil {
 		return false, err
@@ -97,7 +97,7 @@ func (r *splitRing) pop(q *Queue, c *Chain) (bool, error) {
 // descriptors, then at most one indirect table, which is the last link
 // (2.7.5.3.1, 2.7.5.3.2).
 func (r *splitRing) walk(q *Queue, c *Chain, head uint16) error {
-	w := tableWalk{table: r.table.bytes(0, uint32(r.size)*descSize), next: uint32(head), left: r.size}
+	w := tableWalk{table: r.table.bytes(0, int(r.size)*descSize), next: uint32(head), left: r.size}
 	last, err := w.follow(q, c)
 	if err != nil || last.flags&flagIndirect == 0 {
 		return err
@@ -148,7 +148,7 @@ func (w *tableWalk) follow(q *Queue, c *Chain) (desc, error) {
 }
 
 func (r *splitRing) push(q *Queue, c *Chain, written uint32) {
-	off := ringEntries + uint32(r.nextUsed&(r.size-1))*usedEntry
+	off := ringEntries + int(r.nextUsed&(r.size-1))*usedEntry
 	e := r.used.bytes(off, usedEntry)
 	binary.LittleEndian.PutUint32(e[0:], uint32(c.head))
 	binary.LittleEndian.PutUint32(e[4:], written)
@@ -177,7 +177,7 @@ func (r *splitRing) needCall() bool {
 	case first || n > math.MaxUint16:
 		return true
 	}
-	event := r.avail.load16(ringEntries + uint32(r.size)*availEntry)
+	event := r.avail.load16(ringEntries + int(r.size)*availEntry)
 	return uint32(r.nextUsed-event-1) < n // event is among the n last entries
 }
 
@@ -186,7 +186,7 @@ func (r *splitRing) needCall() bool {
 // set it: a predecessor may have.
 func (r *splitRing) arm(q *Queue) bool {
 	if r.eventIdx {
-		off := ringEntries + uint32(r.size)*usedEntry
+		off := ringEntries + int(r.size)*usedEntry
 		r.used.set16(off, r.nextAvail)
 		q.markDevice(off, 2)
 	} else {
