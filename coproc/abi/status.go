@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package abi
+
+import "strconv"
+
+// Status is the outcome of a submission. Numbers are stable; 0x01-0x0f are
+// faults of the submission, 0x10-0x1f states of the slot.
+type Status uint16
+
+// Status codes.
+const (
+	StatusOK         Status = 0x00
+	StatusBadOpcode  Status = 0x01 // opcode not known
+	StatusBadField   Status = 0x02 // malformed header or payload
+	StatusBadVersion Status = 0x03 // no common version
+	StatusSequence   Status = 0x04 // sequence number below the one on record
+	StatusOrder      Status = 0x05 // opcode not allowed now: identify first, power on first
+	StatusNoSlot     Status = 0x06 // slot number not on this card
+
+	StatusInUse    Status = 0x10 // the slot's state is held by someone else
+	StatusCorrupt  Status = 0x11 // the slot's state is damaged; nothing was changed
+	StatusForeign  Status = 0x12 // a file of the state belongs to another slot
+	StatusFailed   Status = 0x13 // exact state lost: TPM_RC_FAILURE until reset or new run
+	StatusInternal Status = 0x14 // the card could not do it; reason is in its log
+)
+
+var statusNames = map[Status]string{
+	StatusOK:         "ok",
+	StatusBadOpcode:  "bad opcode",
+	StatusBadField:   "bad field",
+	StatusBadVersion: "bad version",
+	StatusSequence:   "stale sequence number",
+	StatusOrder:      "out of order",
+	StatusNoSlot:     "no such slot",
+	StatusInUse:      "in use",
+	StatusCorrupt:    "corrupt",
+	StatusForeign:    "foreign",
+	StatusFailed:     "failed",
+	StatusInternal:   "internal error",
+}
+
+// String gives the status in words, or its number.
+func (s Status) String() string {
+	if n, ok := statusNames[s]; ok {
+		return n
+	}
+	return "status 0x" + strconv.FormatUint(uint64(s), 16)
+}
