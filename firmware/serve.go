@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package firmware
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/engine"
+)
+
+// server answers the submissions of one data socket.
+type server struct {
+	slot    *slot
+	openErr error // why there is no slot; told at identify
+	running *running
+	hello   bool // identify was answered
+
+	in  [abi.MaxMessage + 1]byte // one more, to notice what is too long
+	out [abi.MaxMessage]byte
+}
+
+// running names the command that is executed, for the control channel.
+type running struct {
+	cancelTPM func()
+
+	mu   sync.Mutex
+	seq  uint64
+	busy bool
+}
+
+func (r *running) begin(seq uint64) {
+	r.mu.Lock()
+	r.seq, r.busy = seq, true
+	r.mu.Unlock()
+}
+
+func (r *running) end() {
+	r.mu.Lock()
+	r.busy = false
+	r.mu.Unlock()
+}
+
+// cancel cancels the command seq if it is the one that runs. Holding the lock
+// keeps the command's end, and so the next command, behind the cancel.
+func (r *running) cancel(seq uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy && r.seq == seq {
+		r.cancelTPM()
+	}
+}
+
+// serve runs until the driver closes its end, which is the orderly end, or
+// says OpClose.
+func (s *server) serve(fd int) error {
+	for {
+		n, err := readPacket(fd, s.in[:])
+		if err != nil {
+			return fmt.Errorf("read submission: %w", err)
+		}
+		if n == 0 {
+			return nil
+		}
+		size, last := s.handle(s.in[:n])
+		if err := writePacket(fd, s.out[:size]); err != nil {
+			return fmt.Errorf("write completion: %w", err)
+		}
+		clear(s.in[:n])
+		clear(s.out[:size])
+		if last {
+			return nil
+		}
+	}
+}
+
+// handle answers one message in s.out and returns the length of the answer,
+// and whether it is the last.
+func (s *server) handle(msg []byte) (int, bool) {
+	sub, err := abi.ParseSubmission(msg)
+	c := abi.Completion{Op: sub.Op, Seq: sub.Seq, Slot: sub.Slot}
+	payload := s.out[abi.HeaderSize:]
+	n := 0
+	if err == nil {
+		n, c.Flags, err = s.dispatch(&sub, payload)
+	}
+	c.Status = statusOf(err)
+	if err != nil {
+		n = 0
+		if sub.Op == abi.OpIdentify {
+			n = copy(payload, err.Error())
+		}
+	}
+	abi.PutCompletionHeader(s.out[:], &c, n)
+	last := sub.Op == abi.OpClose || sub.Op == abi.OpIdentify && err != nil
+	return abi.HeaderSize + n, last
+}
+
+func (s *server) dispatch(sub *abi.Submission, payload []byte) (int, abi.Flags, error) {
+	if !s.hello && sub.Op != abi.OpIdentify {
+		return 0, 0, fmt.Errorf("identify first: %w", errOrder)
+	}
+	if sub.Slot != 0 {
+		return 0, 0, errNoSlot
+	}
+	if sub.Op == abi.OpExecute {
+		s.running.begin(sub.Seq)
+		n, flags, err := s.slot.execute(sub.Seq, sub.Locality, sub.Payload, payload)
+		s.running.end()
+		return n, flags, err
+	}
+	n, err := s.admin(sub, payload[:0])
+	return n, 0, err
+}
+
+// admin answers everything but OpExecute.
+func (s *server) admin(sub *abi.Submission, dst []byte) (int, error) {
+	if sub.Op == abi.OpIdentify {
+		return s.identify(sub.Payload, dst)
+	}
+	if sub.Op == abi.OpPowerOn {
+		return s.powerOn(sub.Payload, dst)
+	}
+	if len(sub.Payload) != 0 {
+		return 0, fmt.Errorf("payload of %d bytes: %w", len(sub.Payload), abi.ErrMalformed)
+	}
+	switch sub.Op {
+	case abi.OpReset:
+		return 0, s.slot.reset()
+	case abi.OpHealth:
+		return len(abi.AppendHealthReply(dst, s.health())), nil
+	case abi.OpClose:
+		return 0, nil // serve ends, and its caller closes the slot
+	}
+	return 0, errBadOpcode
+}
+
+func (s *server) identify(payload, dst []byte) (int, error) {
+	if s.openErr != nil {
+		return 0, s.openErr
+	}
+	h, err := abi.ParseHello(payload)
+	if err != nil {
+		return 0, err
+	}
+	v, ok := h.Choose()
+	if !ok {
+		return 0, fmt.Errorf("driver speaks %d to %d, card %d to %d: %w", h.Min, h.Max, abi.MinVersion, abi.Version, errBadVersion)
+	}
+	s.hello = true
+	return len(abi.AppendIdentity(dst, &abi.Identity{
+		Version:       v,
+		EngineVersion: engine.Version(),
+		Slots:         1,
+		MaxPayload:    abi.MaxPayload,
+		Generation:    s.slot.state.generation,
+		LastSeq:       s.slot.seq,
+		SlotID:        s.slot.state.slotID,
+	})), nil
+}
+
+func (s *server) powerOn(payload, dst []byte) (int, error) {
+	if len(payload) != abi.RunIDSize {
+		return 0, fmt.Errorf("run id of %d bytes: %w", len(payload), abi.ErrMalformed)
+	}
+	r, err := s.slot.powerOn([abi.RunIDSize]byte(payload))
+	if err != nil {
+		return 0, err
+	}
+	return len(abi.AppendPowerOnReply(dst, r)), nil
+}
+
+func (s *server) health() *abi.HealthReply {
+	st := &s.slot.stats
+	return &abi.HealthReply{
+		State:         s.slot.phase,
+		PID:           uint32(os.Getpid()),
+		Commands:      st.commands,
+		Checkpoints:   st.checkpoints,
+		Journaled:     st.journaled,
+		DurableWrites: st.durable,
+		Generation:    s.slot.state.generation,
+		EngineVersion: engine.Version(),
+	}
+}
+
+// readPacket and writePacket are blocking system calls on the owner's thread:
+// no runtime poller stands between the driver's packet and the TPM.
+
+func readPacket(fd int, b []byte) (int, error) {
+	for {
+		n, err := unix.Read(fd, b)
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+func writePacket(fd int, b []byte) error {
+	for {
+		_, err := unix.Write(fd, b)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

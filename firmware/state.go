@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package firmware
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"hwvtpm/coproc/abi"
+)
+
+// Version history of the state file:
+//
+//	1  first
+const (
+	stateVersion    = 1 // written
+	stateMinVersion = 1 // oldest reader that understands what is written
+)
+
+const (
+	stateMagic      = "hwvtpm-s"
+	stateHeaderSize = 128
+	stateSumSize    = sha256.Size
+	maxPermanent    = 1 << 20 // libtpms: 176 KiB of NV and some overhead
+	maxStateSize    = stateHeaderSize + maxPermanent + stateSumSize
+)
+
+// stateFlagAudit: a command audit list was set at some time, so that every
+// command may change the audit digest (see classify.go).
+const stateFlagAudit = 1 << 0
+
+const stateKnownFlags = stateFlagAudit
+
+// durable is the content of the state file: what survives the host.
+//
+//	 0                         8            12           16
+//	+-------------------------+------------+------------+
+//	| magic "hwvtpm-s"        | version    | min version|
+//	+-------------------------+------------+------------+
+//	| slot id (random, fixed for life)                  | 16
+//	+-------------------------+------------+------------+
+//	| generation              | engine     | flags      | 32
+//	+------------+------------+------------+------------+
+//	| perm length| reserved (12)                        | 48
+//	+------------+--------------------------------------+
+//	| run id (32)                                       | 64
+//	|                                                   | 80
+//	+---------------------------------------------------+
+//	| reserved (32)                                     | 96
+//	|                                                   | 112
+//	+---------------------------------------------------+
+//	| permanent state ...                               | 128
+//	+---------------------------------------------------+
+//	| SHA-256 of all before it (32)                     |
+//	+---------------------------------------------------+
+//
+// Little-endian. The sum also names the state: a checkpoint in the volatile
+// file carries the sum of the state file that it belongs to.
+type durable struct {
+	slotID     [16]byte
+	generation uint64
+	engine     uint32 // libtpms version that wrote it, for people
+	flags      uint32
+	run        [abi.RunIDSize]byte
+	permanent  []byte // secret
+}
+
+type stateSum [stateSumSize]byte
+
+// appendState appends the file content for d to dst and gives its sum.
+func appendState(dst []byte, d *durable) ([]byte, stateSum) {
+	start := len(dst)
+	var h [stateHeaderSize]byte
+	le := binary.LittleEndian
+	copy(h[0:], stateMagic)
+	le.PutUint32(h[8:], stateVersion)
+	le.PutUint32(h[12:], stateMinVersion)
+	copy(h[16:], d.slotID[:])
+	le.PutUint64(h[32:], d.generation)
+	le.PutUint32(h[40:], d.engine)
+	le.PutUint32(h[44:], d.flags)
+	le.PutUint32(h[48:], uint32(len(d.permanent)))
+	copy(h[64:], d.run[:])
+	dst = append(append(dst, h[:]...), d.permanent...)
+	sum := sha256.Sum256(dst[start:])
+	return append(dst, sum[:]...), sum
+}
+
+// parseState reads the content of a state file. The permanent state aliases b.
+func parseState(b []byte) (durable, stateSum, error) {
+	le := binary.LittleEndian
+	if len(b) < stateHeaderSize+stateSumSize || len(b) > maxStateSize {
+		return durable{}, stateSum{}, fmt.Errorf("state file of %d bytes: %w", len(b), errCorrupt)
+	}
+	if !bytes.HasPrefix(b, []byte(stateMagic)) {
+		return durable{}, stateSum{}, fmt.Errorf("not a state file: %w", errCorrupt)
+	}
+	if v := le.Uint32(b[12:]); v > stateVersion {
+		return durable{}, stateSum{}, fmt.Errorf("state file needs version %d, this program has %d: %w", v, stateVersion, errCorrupt)
+	}
+	body, tail := b[:len(b)-stateSumSize], stateSum(b[len(b)-stateSumSize:])
+	if sha256.Sum256(body) != tail {
+		return durable{}, stateSum{}, fmt.Errorf("state file checksum is wrong: %w", errCorrupt)
+	}
+	d := durable{
+		generation: le.Uint64(b[32:]),
+		engine:     le.Uint32(b[40:]),
+		flags:      le.Uint32(b[44:]),
+		permanent:  body[stateHeaderSize:],
+	}
+	copy(d.slotID[:], b[16:])
+	copy(d.run[:], b[64:])
+	n := le.Uint32(b[48:])
+	if uint64(n) != uint64(len(d.permanent)) || n == 0 || d.flags&^stateKnownFlags != 0 {
+		return durable{}, stateSum{}, fmt.Errorf("state file header is inconsistent: %w", errCorrupt)
+	}
+	return d, tail, nil
+}
