@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"hwvtpm/coproc"
+	"hwvtpm/coproc/abi"
+)
+
+// TPM response codes that the driver gives itself (Part 2, 6.6).
+const (
+	rcFailure     = 0x101 // TPM_RC_FAILURE
+	rcCommandSize = 0x142 // TPM_RC_COMMAND_SIZE
+	rcCanceled    = 0x909 // TPM_RC_CANCELED
+)
+
+// maxKills is how many workers one command may kill.
+const maxKills = 2
+
+// putResponse writes a response that is only a code.
+func putResponse(resp []byte, rc uint32) int {
+	binary.BigEndian.PutUint16(resp[0:], 0x8001) // TPM_ST_NO_SESSIONS
+	binary.BigEndian.PutUint32(resp[2:], 10)
+	binary.BigEndian.PutUint32(resp[6:], rc)
+	return 10
+}
+
+// Execute implements coproc.Slot. The end of ctx cancels the command; its
+// response is returned all the same, so that none is ever lost.
+func (s *slot) Execute(ctx context.Context, cmd coproc.Command, resp []byte) (int, error) {
+	if len(resp) < coproc.MaxTransfer {
+		return 0, opError("execute", io.ErrShortBuffer)
+	}
+	if cmd.Locality > abi.MaxLocality {
+		return 0, opError("execute", fmt.Errorf("locality %d: %w", cmd.Locality, coproc.ErrUnsupported))
+	}
+	if err := s.begin(ctx, "execute"); err != nil {
+		return 0, err
+	}
+	defer s.mu.Unlock()
+	if len(cmd.Bytes) > coproc.MaxTransfer {
+		return putResponse(resp, rcCommandSize), nil
+	}
+	if !s.powered {
+		return 0, opError("execute", fmt.Errorf("not powered on: %w", coproc.ErrUnsupported))
+	}
+	if s.failed != nil {
+		return putResponse(resp, rcFailure), opError("execute", fmt.Errorf("%w: %w", coproc.ErrFailed, s.failed))
+	}
+	s.seq++
+	s.running.Store(s.seq)
+	defer s.running.Store(0)
+	if ctx.Done() != nil {
+		defer context.AfterFunc(ctx, func() { s.Cancel() })()
+	}
+	n, err := s.execute(&cmd, resp)
+	if err != nil && !errors.Is(err, coproc.ErrClosed) {
+		return putResponse(resp, rcFailure), opError("execute", s.fail(err))
+	}
+	return n, opError("execute", err)
+}
+
+// execute submits a command until it is answered, through the deaths of
+// workers. An error means that the slot is failed or closed.
+func (s *slot) execute(cmd *coproc.Command, resp []byte) (int, error) {
+	sub := abi.Submission{Op: abi.OpExecute, Locality: cmd.Locality, Seq: s.seq, Payload: cmd.Bytes}
+	for kills := 0; ; {
+		c, sent, err := s.submit(&sub, cmd.Timeout)
+		switch {
+		case err == nil && c.Status == abi.StatusOK:
+			n := copy(resp, c.Payload)
+			s.w.wipe(abi.HeaderSize + n)
+			return n, nil
+		case err == nil:
+			return 0, &coproc.Error{Status: c.Status, Err: coproc.StatusError(c.Status)}
+		case s.closing.Load():
+			return 0, coproc.ErrClosed
+		}
+		if sent {
+			kills++
+		}
+		last, rerr := s.reviveAfter(err)
+		if rerr != nil {
+			return 0, rerr
+		}
+		if last == sub.Seq {
+			continue // it was done: submitting again gives the response
+		}
+		if errors.Is(err, errTimeout) {
+			return putResponse(resp, rcCanceled), nil
+		}
+		if kills >= maxKills {
+			s.cfg.Logger.Error("a command killed the engine twice and is refused", "code", commandCode(cmd.Bytes))
+			return putResponse(resp, rcFailure), nil
+		}
+	}
+}
+
+// reviveAfter brings the worker back and tells the last number it has on
+// record.
+func (s *slot) reviveAfter(cause error) (uint64, error) {
+	s.cfg.Logger.Warn("engine is gone", "cause", cause)
+	if err := s.revive(); err != nil {
+		return 0, err
+	}
+	return s.recorded, nil
+}
+
+// submit sends a command and waits for its completion, canceling it after
+// its timeout. sent tells whether the worker may have seen it.
+func (s *slot) submit(sub *abi.Submission, timeout time.Duration) (c abi.Completion, sent bool, err error) {
+	if s.w == nil {
+		return c, false, io.EOF
+	}
+	if err := s.w.send(sub); err != nil {
+		return c, false, err
+	}
+	c, err = s.w.receive(sub, orDefault(timeout, s.cfg.Timeout))
+	if errors.Is(err, errTimeout) {
+		s.cfg.Logger.Warn("command timed out, canceling it", "code", commandCode(sub.Payload))
+		s.w.cancel(sub.Seq)
+		c, err = s.w.receive(sub, s.cfg.CancelGrace)
+	}
+	return c, true, err
+}
+
+// commandCode reads a command's code for the log.
+func commandCode(cmd []byte) string {
+	if len(cmd) < 10 {
+		return "none"
+	}
+	return fmt.Sprintf("%#x", binary.BigEndian.Uint32(cmd[6:]))
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// enginePath is the worker program, built once for all tests.
+var enginePath string
+
+func TestMain(m *testing.M) {
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "hwvtpm-sim")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	enginePath = filepath.Join(dir, EngineName)
+	out, err := exec.Command("go", "build", "-o", enginePath, "hwvtpm/cmd/hwvtpm-engine").CombinedOutput()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "build engine: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"hwvtpm/coproc"
+)
+
+// backoff is how long to wait before each try to start a worker. The first is
+// at once: a crash is rare, and the guest waits. Their number bounds the whole.
+var backoff = [...]time.Duration{0, 10 * time.Millisecond, 50 * time.Millisecond, 250 * time.Millisecond, time.Second}
+
+// drop ends a worker that is dead or not to be trusted any more.
+func (s *slot) drop() {
+	if s.w == nil {
+		return
+	}
+	s.live.Store(nil)
+	s.w.kill()
+	s.w = nil
+}
+
+// ensure starts a worker if there is none.
+func (s *slot) ensure() error {
+	if s.w != nil {
+		return nil
+	}
+	w, err := startWorker(s.cfg)
+	if err != nil {
+		return err
+	}
+	s.restarts++
+	s.adopt(w)
+	return nil
+}
+
+// revive brings a dead worker back to the state of the last answer.
+func (s *slot) revive() error {
+	s.drop()
+	var err error
+	for i, d := range backoff {
+		if s.closing.Load() {
+			return coproc.ErrClosed
+		}
+		time.Sleep(d)
+		if err = s.resume(); err == nil {
+			s.cfg.Logger.Warn("engine was restarted", "restarts", s.restarts, "tries", i+1)
+			return nil
+		}
+		if permanent(err) {
+			break
+		}
+	}
+	s.cfg.Logger.Error("engine cannot be brought back", "error", err)
+	return fmt.Errorf("engine cannot be brought back: %w: %w", coproc.ErrFailed, err)
+}
+
+// resume powers the worker on and insists on the state of this run.
+func (s *slot) resume() error {
+	r, err := s.powerOn()
+	if err == nil && !r.Resumed {
+		s.drop()
+		return fmt.Errorf("state of this run is gone: %w", coproc.ErrFailed)
+	}
+	return err
+}
+
+// permanent tells whether another try would find the same.
+func permanent(err error) bool {
+	for _, e := range []error{coproc.ErrFailed, coproc.ErrCorrupt, coproc.ErrForeign, coproc.ErrUnsupported} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hwvtpm/coproc"
+	"hwvtpm/coproc/abi"
+)
+
+// slot is the card's slot. It outlives the workers behind it.
+type slot struct {
+	card *Card
+	cfg  *Config
+
+	// live is the worker for those that cannot wait for mu: Cancel, Close.
+	live    atomic.Pointer[worker]
+	running atomic.Uint64 // sequence number being executed, 0: none
+	closing atomic.Bool
+
+	mu       sync.Mutex // serializes the calls, guards what follows
+	w        *worker    // nil: died and not replaced yet
+	closed   bool
+	powered  bool         // PowerOn was called
+	run      coproc.RunID // of the last PowerOn
+	failed   error        // why the slot answers failure only, nil: it works
+	seq      uint64       // last sequence number used
+	recorded uint64       // last sequence number the worker had at power-on
+	restarts uint64
+}
+
+var _ coproc.Slot = (*slot)(nil)
+
+func newSlot(c *Card, w *worker) *slot {
+	s := &slot{card: c, cfg: &c.cfg}
+	s.adopt(w)
+	return s
+}
+
+// adopt makes w the slot's worker. mu is held, or the slot is not shared yet.
+func (s *slot) adopt(w *worker) {
+	s.w = w
+	s.live.Store(w)
+	s.seq = max(s.seq, w.identity.LastSeq)
+}
+
+// begin takes the lock for an operation. The caller unlocks if it succeeds.
+func (s *slot) begin(ctx context.Context, op string) error {
+	if err := ctx.Err(); err != nil {
+		return opError(op, fmt.Errorf("%w: %w", coproc.ErrCanceled, err))
+	}
+	s.mu.Lock()
+	if s.closed || s.closing.Load() {
+		s.mu.Unlock()
+		return opError(op, coproc.ErrClosed)
+	}
+	return nil
+}
+
+// PowerOn implements coproc.Slot.
+func (s *slot) PowerOn(ctx context.Context, run coproc.RunID) (coproc.PowerOnResult, error) {
+	if err := s.begin(ctx, "power-on"); err != nil {
+		return coproc.PowerOnResult{}, err
+	}
+	defer s.mu.Unlock()
+	s.powered, s.run = true, run
+	r, err := s.powerOn()
+	if err != nil {
+		return coproc.PowerOnResult{}, opError("power-on", s.fail(err))
+	}
+	s.failed = nil
+	return coproc.PowerOnResult{Resumed: r.Resumed}, nil
+}
+
+// powerOn powers the worker on, and starts one before if there is none.
+func (s *slot) powerOn() (abi.PowerOnReply, error) {
+	if err := s.ensure(); err != nil {
+		return abi.PowerOnReply{}, err
+	}
+	c, err := s.admin(&abi.Submission{Op: abi.OpPowerOn, Payload: s.run[:]})
+	if err != nil {
+		return abi.PowerOnReply{}, err
+	}
+	r, err := abi.ParsePowerOnReply(c.Payload)
+	s.recorded = r.LastSeq
+	s.seq = max(s.seq, r.LastSeq)
+	return r, err
+}
+
+// Reset implements coproc.Slot.
+func (s *slot) Reset(ctx context.Context) error {
+	if err := s.begin(ctx, "reset"); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	if !s.powered {
+		return opError("reset", fmt.Errorf("not powered on: %w", coproc.ErrUnsupported))
+	}
+	if err := s.reset(); err != nil {
+		return opError("reset", s.fail(err))
+	}
+	s.failed = nil
+	return nil
+}
+
+// reset resets the TPM. A worker that is gone is brought back first; whether
+// it could restore the run does not matter, since the reset ends that state.
+func (s *slot) reset() error {
+	if s.w == nil {
+		if _, err := s.powerOn(); err != nil && s.w == nil {
+			return err
+		}
+	}
+	_, err := s.admin(&abi.Submission{Op: abi.OpReset})
+	return err
+}
+
+// admin runs a submission other than OpExecute. If the worker dies over it,
+// it is gone; the caller may start over.
+func (s *slot) admin(sub *abi.Submission) (abi.Completion, error) {
+	c, err := s.w.call(sub, s.cfg.StartTimeout)
+	if err != nil {
+		s.drop()
+		return c, fmt.Errorf("engine is gone: %w", err)
+	}
+	if c.Status != abi.StatusOK {
+		return c, &coproc.Error{Op: "admin", Slot: SlotName, Status: c.Status, Err: coproc.StatusError(c.Status)}
+	}
+	return c, nil
+}
+
+// fail makes the slot answer failure only and gives the error to return.
+func (s *slot) fail(err error) error {
+	s.failed = err
+	return err
+}
+
+// Cancel implements coproc.Slot.
+func (s *slot) Cancel() error {
+	seq, w := s.running.Load(), s.live.Load()
+	if seq == 0 || w == nil {
+		return nil
+	}
+	return opError("cancel", w.cancel(seq))
+}
+
+// Health implements coproc.Slot. It waits for the running command.
+func (s *slot) Health(ctx context.Context) (coproc.Health, error) {
+	if err := s.begin(ctx, "health"); err != nil {
+		return coproc.Health{}, err
+	}
+	defer s.mu.Unlock()
+	h := coproc.Health{State: abi.SlotFailed, Restarts: s.restarts}
+	if s.w == nil {
+		return h, nil
+	}
+	c, err := s.admin(&abi.Submission{Op: abi.OpHealth})
+	if err != nil {
+		return h, nil
+	}
+	r, err := abi.ParseHealthReply(c.Payload)
+	if err != nil {
+		return h, opError("health", err)
+	}
+	if s.failed == nil {
+		h.State = r.State
+	}
+	h.WorkerPID, h.Commands, h.Checkpoints = int(r.PID), r.Commands, r.Checkpoints
+	h.Journaled, h.DurableWrites = r.Journaled, r.DurableWrites
+	h.Generation, h.EngineVersion = r.Generation, r.EngineVersion
+	return h, nil
+}
+
+// Close implements coproc.Slot.
+func (s *slot) Close() error {
+	if s.closing.Swap(true) {
+		s.mu.Lock() // the first Close has the lock until all is ended
+		defer s.mu.Unlock()
+		return nil
+	}
+	s.Cancel()
+	if w := s.live.Load(); w != nil {
+		t := time.AfterFunc(s.cfg.CancelGrace, w.shutdown)
+		defer t.Stop()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.card.release(s)
+	if s.w == nil {
+		return nil
+	}
+	err := s.w.stop(s.cfg.StartTimeout)
+	s.w = nil
+	s.live.Store(nil)
+	return opError("close", err)
+}
