@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+)
+
+// event is a line of go test -json (go doc test2json).
+type event struct {
+	Action     string
+	Package    string
+	ImportPath string // of build events
+	Test       string
+	Elapsed    float64 // seconds
+	Output     string
+}
+
+// name is the test, or the package for an event of the package as a whole.
+type name struct{ pkg, test string }
+
+func (n name) String() string {
+	pkg := strings.TrimPrefix(n.pkg, "hwvtpm/")
+	if n.test == "" {
+		return pkg
+	}
+	return pkg + " " + n.test
+}
+
+// outcome is how a test ended; a greater one hides a lesser one of another tier.
+type outcome int
+
+const (
+	skipped outcome = iota
+	passed
+	failed
+)
+
+type result struct {
+	outcome outcome
+	reason  string // of a skip
+}
+
+// results gathers the outcomes of all tiers. It has one user at a time.
+type results struct {
+	out     io.Writer
+	tests   map[name]result
+	output  map[name]*strings.Builder // of tests that run
+	blamed  map[string]bool           // packages with a failed test in this tier
+	verbose bool
+}
+
+func newResults(out io.Writer) *results {
+	return &results{out: out, tests: map[name]result{}}
+}
+
+// consume runs go test and reads its events.
+func (r *results) consume(cmd *exec.Cmd, verbose bool) error {
+	r.verbose, r.output, r.blamed = verbose, map[name]*strings.Builder{}, map[string]bool{}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	bad := r.read(stdout)
+	_, _ = io.Copy(io.Discard, stdout)
+	err = cmd.Wait()
+	if _, exited := errors.AsType[*exec.ExitError](err); exited && cmd.ProcessState.ExitCode() == 1 && len(r.blamed) > 0 {
+		err = nil // the failures are counted
+	}
+	return errors.Join(bad, err)
+}
+
+func (r *results) read(stream io.Reader) error {
+	dec := json.NewDecoder(stream)
+	for {
+		var e event
+		if err := dec.Decode(&e); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("output of go test: %w", err)
+		}
+		r.add(e)
+	}
+}
+
+func (r *results) add(e event) {
+	n := name{e.Package, e.Test}
+	switch e.Action {
+	case "output":
+		r.text(n, e.Output)
+	case "build-output":
+		fmt.Fprint(r.out, e.Output)
+	case "pass":
+		r.end(n, e, result{outcome: passed})
+	case "skip":
+		r.end(n, e, result{outcome: skipped, reason: skipReason(r.take(n))})
+	case "fail":
+		r.end(n, e, result{outcome: failed})
+	}
+}
+
+// text keeps a test's output until it is known whether anybody wants it, and
+// passes on the line that sums a package up.
+func (r *results) text(n name, s string) {
+	if n.test == "" && strings.HasPrefix(s, "ok  ") {
+		fmt.Fprint(r.out, s)
+		return
+	}
+	b := r.output[n]
+	if b == nil {
+		b = &strings.Builder{}
+		r.output[n] = b
+	}
+	b.WriteString(s)
+}
+
+func (r *results) take(n name) string {
+	b := r.output[n]
+	delete(r.output, n)
+	if b == nil {
+		return ""
+	}
+	return b.String()
+}
+
+func (r *results) end(n name, e event, res result) {
+	text := r.take(n)
+	if res.outcome == failed {
+		fmt.Fprint(r.out, text)
+	}
+	if n.test == "" {
+		// A package can fail without a failed test: it did not build, or
+		// its process died.
+		if res.outcome == failed && !r.blamed[n.pkg] {
+			r.record(n, res)
+			fmt.Fprintf(r.out, "FAIL\t%s\n", n.pkg)
+		}
+		return
+	}
+	r.record(n, res)
+	if r.verbose {
+		word := [...]string{skipped: "skip", passed: "pass", failed: "FAIL"}[res.outcome]
+		fmt.Fprintf(r.out, "  %s  %-60s %6.1fs  %s\n", word, n, e.Elapsed, res.reason)
+	}
+}
+
+func (r *results) record(n name, res result) {
+	if res.outcome == failed {
+		r.blamed[n.pkg] = true
+	}
+	if old, ok := r.tests[n]; !ok || res.outcome > old.outcome {
+		r.tests[n] = res
+	}
+}

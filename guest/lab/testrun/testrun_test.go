@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// feed gives one tier's events to r.
+func feed(t *testing.T, r *results, events string) {
+	t.Helper()
+	r.output, r.blamed = map[name]*strings.Builder{}, map[string]bool{}
+	if err := r.read(strings.NewReader(events)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const unitEvents = `
+{"Action":"run","Package":"hwvtpm/a","Test":"TestPlain"}
+{"Action":"output","Package":"hwvtpm/a","Test":"TestPlain","Output":"noise\n"}
+{"Action":"pass","Package":"hwvtpm/a","Test":"TestPlain","Elapsed":0.1}
+{"Action":"output","Package":"hwvtpm/a","Test":"TestGated","Output":"    a_test.go:7: set GATE=1\n"}
+{"Action":"skip","Package":"hwvtpm/a","Test":"TestGated"}
+{"Action":"output","Package":"hwvtpm/a","Test":"TestCard","Output":"    a_test.go:9: no coprocessor card: none given\n"}
+{"Action":"skip","Package":"hwvtpm/a","Test":"TestCard"}
+{"Action":"output","Package":"hwvtpm/a","Output":"ok  \thwvtpm/a\t0.1s\n"}
+{"Action":"pass","Package":"hwvtpm/a"}
+`
+
+func TestCountsATestOnceOverTiers(t *testing.T) {
+	var out strings.Builder
+	r := newResults(&out)
+	feed(t, r, unitEvents)
+	if err := r.forbiddenSkips(); err == nil || !strings.Contains(err.Error(), "a TestGated: set GATE=1") || strings.Contains(err.Error(), "TestCard") {
+		t.Errorf("forbiddenSkips() = %v, want only TestGated with its reason", err)
+	}
+	feed(t, r, `{"Action":"pass","Package":"hwvtpm/a","Test":"TestGated"}{"Action":"pass","Package":"hwvtpm/a","Test":"TestPlain"}`)
+	if err := r.forbiddenSkips(); err != nil {
+		t.Errorf("after the gate was opened: %v", err)
+	}
+	if err := r.conclude(); err != nil {
+		t.Errorf("conclude() = %v", err)
+	}
+	if want := "ok  \thwvtpm/a\t0.1s\n2 passed, 0 failed, 1 skipped\n"; out.String() != want {
+		t.Errorf("output is %q, want %q", out.String(), want)
+	}
+}
+
+func TestFailureIsCountedAndShown(t *testing.T) {
+	for _, tc := range []struct{ what, events, count, shown string }{
+		{"a failed test, not its package as well", `
+			{"Action":"output","Package":"hwvtpm/a","Test":"TestX","Output":"x_test.go:3: got 1\n"}
+			{"Action":"fail","Package":"hwvtpm/a","Test":"TestX"}{"Action":"fail","Package":"hwvtpm/a"}`,
+			"0 passed, 1 failed, 0 skipped", "got 1"},
+		{"a package that died", `
+			{"Action":"output","Package":"hwvtpm/a","Output":"panic: boom\n"}{"Action":"fail","Package":"hwvtpm/a"}`,
+			"0 passed, 1 failed, 0 skipped", "panic: boom"},
+		{"a package that does not build", `
+			{"ImportPath":"hwvtpm/a","Action":"build-output","Output":"a.go:1:1: syntax error\n"}{"ImportPath":"hwvtpm/a","Action":"build-fail"}
+			{"Action":"fail","Package":"hwvtpm/a","FailedBuild":"hwvtpm/a"}`,
+			"0 passed, 1 failed, 0 skipped", "syntax error"},
+	} {
+		t.Run(tc.what, func(t *testing.T) {
+			var out strings.Builder
+			r := newResults(&out)
+			feed(t, r, tc.events)
+			if err := r.conclude(); err == nil {
+				t.Error("conclude() = nil, want an error")
+			}
+			if !strings.HasSuffix(out.String(), "\n"+tc.count+"\n") || !strings.Contains(out.String(), tc.shown) {
+				t.Errorf("output is %q, want %q in it and %q at its end", out.String(), tc.shown, tc.count)
+			}
+		})
+	}
+}
+
+func TestNothingRanIsAnError(t *testing.T) {
+	var out strings.Builder
+	if err := newResults(&out).conclude(); err == nil {
+		t.Error("conclude() = nil without any test")
+	}
+}
+
+// A go test that dies of something else than its tests must fail the run.
+func TestConsumeReportsADeadGoTest(t *testing.T) {
+	for _, script := range []string{"exit 2", "exit 1", "echo nonsense", "kill -9 $$"} {
+		var out strings.Builder
+		if err := newResults(&out).consume(exec.Command("sh", "-c", script), false); err == nil {
+			t.Errorf("consume(%q) = nil", script)
+		}
+	}
+}
+
+func TestGatedFindsPackagesByTheirTests(t *testing.T) {
+	tree := fstest.MapFS{
+		"a/a_test.go":          {Data: []byte(`os.Getenv("GATE")`)},
+		"a/other_test.go":      {Data: []byte(`os.Getenv("GATE")`)},
+		"b/b.go":               {Data: []byte(`os.Getenv("GATE")`)},
+		"c/c_test.go":          {Data: []byte(`os.Getenv("GATE_TWO")`)},
+		"d/testdata/x_test.go": {Data: []byte(`os.Getenv("GATE")`)},
+		".cache/x_test.go":     {Data: []byte(`os.Getenv("GATE")`)},
+		"e/f/g_test.go":        {Data: []byte(`lookup("GATE")`)},
+	}
+	got, err := gated(tree, "GATE")
+	if want := []string{"./a", "./e/f"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("gated() = %v, %v, want %v", got, err, want)
+	}
+}
+
+func TestEnvironOpensOneGate(t *testing.T) {
+	env := []string{"HOME=/h", "HWVTPM_TEST_VM=1", "HWVTPM_TEST_ROOT=0"}
+	want := map[string][]string{
+		"unit": {"HOME=/h"},
+		"root": {"HOME=/h", "HWVTPM_TEST_ROOT=1"},
+		"vm":   {"HOME=/h", "HWVTPM_TEST_VM=1"},
+	}
+	for _, tier := range tiers {
+		if got := tier.environ(slices.Clone(env)); !slices.Equal(got, want[tier.name]) {
+			t.Errorf("%s: environ() = %v, want %v", tier.name, got, want[tier.name])
+		}
+	}
+}
+
+func TestPickTiers(t *testing.T) {
+	if got, err := pickTiers([]string{"vm", "unit"}); err != nil || len(got) != 2 || got[0].name != "vm" {
+		t.Errorf("pickTiers(vm, unit) = %v, %v", got, err)
+	}
+	for _, bad := range [][]string{nil, {"unit", "moon"}} {
+		if _, err := pickTiers(bad); err == nil {
+			t.Errorf("pickTiers(%v) = nil error", bad)
+		}
+	}
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// tier is one way to run tests.
+type tier struct {
+	name    string
+	gate    string   // environment variable that opens it; empty: every package
+	flags   []string // for go test
+	verbose bool     // print each test as it ends: for tiers with long tests
+}
+
+var tiers = []tier{
+	{name: "unit", flags: []string{"-race", "-timeout=15m"}},
+	{name: "root", gate: "HWVTPM_TEST_ROOT", flags: []string{"-count=1", "-p=1", "-timeout=15m"}},
+	{name: "vm", gate: "HWVTPM_TEST_VM", flags: []string{"-count=1", "-p=1", "-timeout=30m", "-artifacts"}, verbose: true},
+}
+
+func pickTiers(names []string) ([]tier, error) {
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no tier named")
+	}
+	var picked []tier
+	for _, name := range names {
+		i := slices.IndexFunc(tiers, func(t tier) bool { return t.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no tier is called %q", name)
+		}
+		picked = append(picked, tiers[i])
+	}
+	return picked, nil
+}
+
+// run runs the tier from the current folder, the work tree, into res. A failed
+// test is not an error here; a go test that ended otherwise is.
+func (t tier) run(ctx context.Context, res *results) error {
+	packages := []string{"./..."}
+	if t.gate != "" {
+		var err error
+		if packages, err = gated(os.DirFS("."), t.gate); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(res.out, "== %s tier: %s\n", t.name, strings.Join(packages, " "))
+	if len(packages) == 0 {
+		return nil
+	}
+	args := append([]string{"test", "-json"}, t.flags...)
+	if slices.Contains(t.flags, "-artifacts") {
+		dir, err := filepath.Abs(filepath.Join("build", "test-"+t.name))
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		args = append(args, "-outputdir="+dir)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
+	// go test passes the interrupt on to the tests, which clean up.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
+	cmd.Stderr = res.out
+	cmd.Env = t.environ(os.Environ())
+	return res.consume(cmd, t.verbose)
+}
+
+// environ opens the tier's gate and shuts the others.
+func (t tier) environ(env []string) []string {
+	env = slices.DeleteFunc(env, func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.ContainsFunc(tiers, func(other tier) bool { return other.gate != "" && other.gate == name })
+	})
+	if t.gate == "" {
+		return env
+	}
+	return append(env, t.gate+"=1")
+}
+
+// gated lists the packages with a test that mentions the environment variable.
+func gated(tree fs.FS, gate string) ([]string, error) {
+	found := map[string]bool{}
+	err := fs.WalkDir(tree, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && skipDir(path, d.Name()) {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := fs.ReadFile(tree, path)
+		if err == nil && bytes.Contains(text, []byte(`"`+gate+`"`)) {
+			found["./"+filepath.Dir(path)] = true
+		}
+		return err
+	})
+	var list []string
+	for p := range found {
+		list = append(list, p)
+	}
+	slices.Sort(list)
+	return list, err
+}
+
+// skipDir leaves out what the go command leaves out, and the build folder.
+func skipDir(path, name string) bool {
+	return path != "." && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata" || path == "build" || path == "tools")
+}
