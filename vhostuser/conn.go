@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vhostuser
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// message is one received request. It owns fds: what a handler does not take
+// with takeFD is closed by closeFDs. body is valid until the next receive.
+type message struct {
+	header
+	body []byte
+	fds  []*fd
+}
+
+func (m *message) needReply() bool { return m.flags&flagNeedReply != 0 }
+
+// takeFD moves the first descriptor out of the message; nil if there is none.
+func (m *message) takeFD() *fd {
+	for i, f := range m.fds {
+		if f != nil {
+			m.fds[i] = nil
+			return f
+		}
+	}
+	return nil
+}
+
+func (m *message) closeFDs() {
+	for _, f := range m.fds {
+		f.close()
+	}
+	m.fds = m.fds[:0]
+}
+
+// conn reads and writes whole messages. Only the session goroutine uses it,
+// except for Close of the socket, which unblocks a pending receive.
+type conn struct {
+	sock *net.UnixConn
+	head [headerSize]byte
+	body [maxBody]byte
+	oob  []byte
+	out  []byte
+}
+
+func newConn(sock *net.UnixConn) *conn {
+	return &conn{sock: sock, oob: make([]byte, unix.CmsgSpace(4*maxFDs))}
+}
+
+// receive fills m with the next message. The header is read alone, because
+// descriptors come with its first byte; they are owned by m before anything
+// else is looked at, and closed here on every error. io.EOF means the
+// front-end hung up between two messages.
+func (c *conn) receive(m *message) (err error) {
+	m.fds, m.body = m.fds[:0], nil
+	defer func() {
+		if err != nil {
+			m.closeFDs()
+		}
+	}()
+	for got := 0; got < headerSize; {
+		n, err := c.receiveSome(m, c.head[got:])
+		if err != nil {
+			return eofWithin(err, got > 0)
+		}
+		got += n
+	}
+	if m.header, err = parseHeader(c.head[:]); err != nil {
+		return err
+	}
+	if err := m.header.check(); err != nil {
+		return err
+	}
+	m.body = c.body[:m.size]
+	if _, err := io.ReadFull(c.sock, m.body); err != nil {
+		return eofWithin(err, true)
+	}
+	return nil
+}
+
+// receiveSome reads part of a header and the descriptors that come with it.
+// The net package retries EINTR and sets MSG_CMSG_CLOEXEC.
+func (c *conn) receiveSome(m *message, b []byte) (int, error) {
+	n, oobn, flags, _, err := c.sock.ReadMsgUnix(b, c.oob)
+	if oobn > 0 {
+		if perr := m.adopt(c.oob[:oobn]); perr != nil {
+			return 0, perr
+		}
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case flags&unix.MSG_CTRUNC != 0:
+		return 0, fmt.Errorf("more than %d descriptors with a message: %w", maxFDs, ErrProtocol)
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// adopt wraps every descriptor in oob. The kernel has installed them all in
+// this process already, so an unparsable block could only leak; the kernel
+// writes these blocks, a front-end cannot forge one.
+func (m *message) adopt(oob []byte) error {
+	blocks, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return fmt.Errorf("control data: %w", err)
+	}
+	for i := range blocks {
+		if blocks[i].Header.Level != unix.SOL_SOCKET || blocks[i].Header.Type != unix.SCM_RIGHTS {
+			continue
+		}
+		nums, err := unix.ParseUnixRights(&blocks[i])
+		if err != nil {
+			return fmt.Errorf("descriptors: %w", err)
+		}
+		for _, n := range nums {
+			m.fds = append(m.fds, &fd{n})
+		}
+	}
+	return nil
+}
+
+// check refuses headers after which the stream cannot be followed any more.
+func (h header) check() error {
+	switch {
+	case h.flags&flagVersionMask != flagVersion:
+		return fmt.Errorf("version %d, want %d: %w", h.flags&flagVersionMask, flagVersion, ErrProtocol)
+	case h.flags&flagReply != 0:
+		return fmt.Errorf("reply flag in a request: %w", ErrProtocol)
+	case h.size > maxBody:
+		return fmt.Errorf("payload of %d bytes, limit %d: %w", h.size, maxBody, ErrProtocol)
+	}
+	return nil
+}
+
+// eofWithin turns the ways a peer can vanish into io.EOF or, in the middle of
+// a message, io.ErrUnexpectedEOF.
+func eofWithin(err error, within bool) error {
+	gone := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET)
+	switch {
+	case gone && within:
+		return io.ErrUnexpectedEOF
+	case gone:
+		return io.EOF
+	}
+	return err
+}
+
+// reply answers r with payload, and passes f (not taken over) if it is set.
+func (c *conn) reply(r Request, payload []byte, f *fd) error {
+	h := header{request: r, flags: flagVersion | flagReply, size: uint32(len(payload))}
+	c.out = append(h.append(c.out[:0]), payload...)
+	var oob []byte
+	if f != nil {
+		oob = unix.UnixRights(f.n)
+	}
+	n, _, err := c.sock.WriteMsgUnix(c.out, oob, nil)
+	if err == nil && n < len(c.out) {
+		_, err = c.sock.Write(c.out[n:])
+	}
+	if err != nil {
+		return fmt.Errorf("reply to %v: %w", r, err)
+	}
+	return nil
+}

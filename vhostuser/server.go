@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vhostuser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Server serves one device to one front-end at a time. Its methods are safe
+// for concurrent use.
+type Server struct {
+	cfg     Config
+	channel channel
+
+	mu     sync.Mutex
+	closed bool
+	live   bool // a session is running
+	nextID int
+	cancel map[int]context.CancelFunc // of the calls in progress
+	calls  sync.WaitGroup
+}
+
+// NewServer checks cfg and fills in its defaults.
+func NewServer(cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Server{cfg: cfg, cancel: make(map[int]context.CancelFunc)}, nil
+}
+
+// enter registers a call that Close must end and wait for.
+func (s *Server) enter(ctx context.Context) (context.Context, func(), error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, ErrClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	id := s.nextID
+	s.nextID++
+	s.cancel[id] = cancel
+	s.calls.Add(1)
+	leave := func() {
+		s.mu.Lock()
+		delete(s.cancel, id)
+		s.mu.Unlock()
+		cancel()
+		s.calls.Done()
+	}
+	return ctx, leave, nil
+}
+
+// acceptRetry is the pause after a failed accept, mostly for want of
+// descriptors, which others may give back.
+const acceptRetry = 100 * time.Millisecond
+
+// Serve accepts front-ends on ln, one after the other; who connects meanwhile
+// waits in the listen queue. A session that fails is logged and ends nothing
+// but itself. Serve returns nil when ctx ends or the server is closed, and an
+// error when ln is closed under it. It does not close ln.
+func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
+	ctx, leave, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	defer context.AfterFunc(ctx, func() { _ = ln.SetDeadline(time.Now()) })()
+	for {
+		c, err := ln.AcceptUnix()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = c.Close()
+			}
+			_ = ln.SetDeadline(time.Time{})
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("vhost-user: accept: %w", err)
+		case err != nil:
+			s.cfg.Logger.Error("accept failed", "error", err)
+			sleep(ctx, acceptRetry)
+			continue
+		}
+		if err := s.session(ctx, c); err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Error("session failed", "error", err)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// ServeConn serves one session on c, which it takes over and closes. It
+// returns nil when the front-end hangs up between two messages, when ctx ends,
+// or when the server is closed; ErrBusy if another session is live.
+func (s *Server) ServeConn(ctx context.Context, c *net.UnixConn) error {
+	ctx, leave, err := s.enter(ctx)
+	if err != nil {
+		_ = c.Close()
+		return err
+	}
+	defer leave()
+	return s.session(ctx, c)
+}
+
+// session runs one session from its credentials to its end.
+func (s *Server) session(ctx context.Context, c *net.UnixConn) error {
+	defer c.Close()
+	if !s.claim() {
+		return ErrBusy
+	}
+	defer s.release()
+	// Closing the socket is what unblocks the session goroutine; ctx also
+	// hurries rings that are stopping.
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+
+	peer, err := peerOf(c)
+	if err != nil {
+		return &Error{Queue: -1, Err: err}
+	}
+	log := s.cfg.Logger.With("peer_pid", peer.PID)
+	if s.cfg.OnConnect != nil {
+		if err := s.cfg.OnConnect(ctx, peer); err != nil {
+			return &Error{Queue: -1, Err: fmt.Errorf("front-end refused: %w", err)}
+		}
+	}
+	log.Info("front-end connected", "peer_uid", peer.UID)
+	err = newSession(ctx, &s.cfg, newConn(c), log, &s.channel).serve()
+	if ctx.Err() != nil {
+		err = nil
+	}
+	log.Info("front-end disconnected", "error", err)
+	if s.cfg.OnDisconnect != nil {
+		s.cfg.OnDisconnect(err)
+	}
+	return err
+}
+
+func (s *Server) claim() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live {
+		return false
+	}
+	s.live = true
+	return true
+}
+
+func (s *Server) release() {
+	s.mu.Lock()
+	s.live = false
+	s.mu.Unlock()
+}
+
+// ConfigChanged tells the front-end that config space changed
+// (VHOST_USER_BACKEND_CONFIG_CHANGE_MSG). It never blocks. ErrNoChannel means
+// that there is nobody to tell, which is mostly fine: a front-end that comes
+// later reads config space afresh.
+func (s *Server) ConfigChanged() error { return s.channel.send(backendConfigChange) }
+
+// Close ends all calls of Serve and ServeConn and waits until they have
+// returned, so no ring runs afterwards. It must not be called from a Device
+// method or a callback of Config. A second Close does nothing.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	for _, cancel := range s.cancel {
+		cancel()
+	}
+	s.mu.Unlock()
+	s.calls.Wait()
+	return nil
+}
+
+// peerOf asks the kernel who made the connection.
+func peerOf(c *net.UnixConn) (Peer, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return Peer{}, fmt.Errorf("peer credentials: %w", err)
+	}
+	var cred *unix.Ucred
+	var soErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, soErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err = errors.Join(err, soErr); err != nil {
+		return Peer{}, fmt.Errorf("peer credentials: %w", err)
+	}
+	return Peer{PID: int(cred.Pid), UID: cred.Uid, GID: cred.Gid}, nil
+}
