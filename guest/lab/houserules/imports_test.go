@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package houserules
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "hwvtpm"
+
+// room is a top folder with what its packages may import beside the standard
+// library and the room itself. An entry stands for a package and all below it.
+type room struct {
+	own      []string // packages of this module
+	modules  []string // packages of other modules
+	forTests []string // either kind, in tests only
+}
+
+var (
+	sys   = "golang.org/x/sys"
+	log   = "github.com/hashicorp/go-hclog"
+	gotpm = "github.com/google/go-tpm"
+	tests = []string{"pgregory.net/rapid", "github.com/google/go-cmp"}
+)
+
+// rooms is the plan of the house. "*" stands for everything.
+var rooms = map[string]room{
+	"virtqueue": {modules: []string{sys}},
+	"vhostuser": {own: []string{"virtqueue"}, modules: []string{sys, log}},
+	"qmp":       {modules: []string{sys, log, "github.com/digitalocean/go-qemu"}},
+	"coproc":    {modules: []string{sys, log}, forTests: []string{gotpm}},
+	"vtpm":      {own: []string{"virtqueue", "coproc", "qmp"}, modules: []string{sys, log, gotpm}, forTests: []string{"vhostuser"}},
+	"firmware":  {own: []string{"coproc/abi"}, modules: []string{sys, log}, forTests: []string{gotpm}},
+	"guest":     {own: []string{"virtqueue", "vhostuser", "qmp", "coproc", "vtpm", "guest"}, modules: []string{"*"}},
+	"cmd":       {own: []string{"*"}, modules: []string{"*"}},
+}
+
+// cards are the programs that are a card: all others see only the host's side.
+var cards = []string{"cmd/hwvtpm-engine", "cmd/coprocd"}
+
+type listed struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+	Standard                           bool
+}
+
+func goList(t *testing.T, args ...string) []listed {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-e", "-json=ImportPath,Imports,TestImports,XTestImports,Standard"}, args...)...)
+	cmd.Dir = top(t)
+	out, err := cmd.Output()
+	if err != nil {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var all []listed
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// inside says whether path is one of the entries or below one.
+func inside(path string, entries []string) bool {
+	return slices.ContainsFunc(entries, func(e string) bool {
+		return e == "*" || path == e || strings.HasPrefix(path, e+"/")
+	})
+}
+
+// standard says whether an import path is of the standard library: those have no
+// dot in their first element, as a module of the world must have.
+func standard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".") && first != module
+}
+
+// forbidden returns why pkg may not import path, or "".
+func forbidden(pkg, path string, test bool) string {
+	name, _, _ := strings.Cut(pkg, "/")
+	r, known := rooms[name]
+	own, isOwn := strings.CutPrefix(path, module+"/")
+	if !isOwn {
+		own = path
+	}
+	switch {
+	case !known:
+		return "its room is not in the plan"
+	case standard(path), isOwn && inside(own, []string{name}) && name != "cmd":
+		return ""
+	case isOwn && inside(own, []string{"cmd"}):
+		return "nothing imports a program"
+	case isOwn && inside(own, []string{"firmware"}) && !inside(pkg, cards):
+		return "only a card's own program sees its inside"
+	case isOwn && inside(own, r.own), !isOwn && inside(path, r.modules):
+		return ""
+	case test && inside(own, slices.Concat(r.forTests, tests)):
+		return ""
+	}
+	return "not a door of the room " + name
+}
+
+func TestRoomsImportOnlyThroughTheirDoors(t *testing.T) {
+	for _, p := range goList(t, "./...") {
+		pkg := strings.TrimPrefix(p.ImportPath, module+"/")
+		for _, path := range p.Imports {
+			if why := forbidden(pkg, path, false); why != "" {
+				t.Errorf("%s imports %s: %s", pkg, path, why)
+			}
+		}
+		for _, path := range slices.Concat(p.TestImports, p.XTestImports) {
+			if why := forbidden(pkg, path, true); why != "" {
+				t.Errorf("%s imports %s in a test: %s", pkg, path, why)
+			}
+		}
+	}
+}
+
+// The process that faces the guest must not grow what it does not need: no cgo,
+// and no module beyond these.
+func TestBackendLinksLittle(t *testing.T) {
+	allowed := []string{
+		module, sys, log,
+		"github.com/digitalocean/go-qemu/qmp", "github.com/digitalocean/go-libvirt", // the second comes with the first
+		"github.com/fatih/color", "github.com/mattn/go-colorable", "github.com/mattn/go-isatty", // of go-hclog
+	}
+	linked := map[string]bool{}
+	for _, p := range goList(t, "-deps", "./cmd/vhost-user-vtpm") {
+		linked[p.ImportPath] = true
+		if p.Standard || inside(p.ImportPath, allowed) {
+			continue
+		}
+		t.Errorf("vhost-user-vtpm links %s", p.ImportPath)
+	}
+	for path := range maps.Keys(linked) {
+		if strings.HasPrefix(path, module+"/firmware") {
+			t.Errorf("vhost-user-vtpm links %s", path)
+		}
+	}
+}
+
+func TestTheRulesThemselves(t *testing.T) {
+	for _, tc := range []struct {
+		pkg, path string
+		test, ok  bool
+	}{
+		{"virtqueue", "encoding/binary", false, true},
+		{"virtqueue", module + "/vhostuser", false, false},
+		{"virtqueue/queuetest", module + "/virtqueue", false, true},
+		{"virtqueue", "pgregory.net/rapid", true, true},
+		{"virtqueue", "pgregory.net/rapid", false, false},
+		{"vhostuser", module + "/vtpm", true, false},
+		{"vtpm", module + "/firmware/engine", true, false},
+		{"firmware/engine", module + "/coproc/abi", false, true},
+		{"firmware/engine", module + "/coproc", false, false},
+		{"coproc/sim", module + "/firmware", true, false},
+		{"cmd/hwvtpm-engine", module + "/firmware/engine", false, true},
+		{"cmd/vhost-user-vtpm", module + "/firmware/engine", false, false},
+		{"guest/lab", module + "/cmd/vhost-user-vtpm", false, false},
+		{"attic", "fmt", false, false},
+	} {
+		if why := forbidden(tc.pkg, tc.path, tc.test); (why == "") != tc.ok {
+			t.Errorf("forbidden(%s, %s, test %v) = %q, want allowed %v", tc.pkg, tc.path, tc.test, why, tc.ok)
+		}
+	}
+}
