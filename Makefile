@@ -20,6 +20,7 @@ TOOL := go tool -modfile=tools/go.mod
 FETCH := @guest/lab/fetch.sh
 
 FUZZTIME ?= 10s
+TEST_FUZZTIME ?= 3s
 BENCHTIME ?= 1s
 KERNEL ?= 6.12
 
@@ -62,9 +63,9 @@ demo: ## boot a VM with a vTPM and walk through its life
 	@go run ./guest/cmd/demo
 
 .PHONY: test test-unit test-root test-vm
-test: ## all three test tiers, with one closing count
+test: ## the three test tiers and a short run of the fuzz targets
 	$(FETCH)
-	@go run ./guest/lab/testrun unit root vm
+	@FUZZTIME=$(TEST_FUZZTIME) go run ./guest/lab/testrun unit root vm fuzz
 test-unit: ## hermetic tests under the race detector
 	$(FETCH) packages go
 	@go run ./guest/lab/testrun unit
@@ -78,7 +79,7 @@ test-vm: ## tests that boot virtual machines
 .PHONY: fuzz
 fuzz: ## every fuzz target, FUZZTIME each
 	$(FETCH) packages go
-	@guest/lab/fuzz.sh $(FUZZTIME)
+	@FUZZTIME=$(FUZZTIME) go run ./guest/lab/testrun fuzz
 
 .PHONY: bench
 bench: ## every benchmark that runs without a VM

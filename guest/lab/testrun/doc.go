@@ -2,11 +2,12 @@
 
 // Testrun runs the project's test tiers and counts what really ran.
 //
-//	testrun unit|root|vm ...
+//	testrun unit|root|vm|fuzz ...
 //
 // The unit tier is every package under the race detector, with no gate open.
-// The other tiers are the packages whose tests look at the tier's environment
-// variable, with that variable set, one package at a time.
+// The root and vm tiers are the packages whose tests look at the tier's
+// environment variable, with that variable set, one package at a time. The fuzz
+// tier is every fuzz target for the time FUZZTIME.
 //
 // A test that is skipped in one tier because its gate is shut counts as what it
 // did in the tier that opened it. The last line is

@@ -111,12 +111,25 @@ func TestGatedFindsPackagesByTheirTests(t *testing.T) {
 	}
 }
 
+func TestFuzzTargetsAreFound(t *testing.T) {
+	tree := fstest.MapFS{
+		"a/a_test.go":          {Data: []byte("func FuzzOne(f *testing.F) {\n}\nfunc FuzzTwo(f *testing.F) {}\nfunc Fuzzy() {}\n")},
+		"a/b.go":               {Data: []byte("func FuzzNot(f *testing.F) {}\n")},
+		"a/testdata/c_test.go": {Data: []byte("func FuzzNot(f *testing.F) {}\n")},
+	}
+	got, err := fuzzTargets(tree)
+	if want := []fuzzTarget{{"./a", "FuzzOne"}, {"./a", "FuzzTwo"}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("fuzzTargets() = %v, %v, want %v", got, err, want)
+	}
+}
+
 func TestEnvironOpensOneGate(t *testing.T) {
 	env := []string{"HOME=/h", "HWVTPM_TEST_VM=1", "HWVTPM_TEST_ROOT=0"}
 	want := map[string][]string{
 		"unit": {"HOME=/h"},
 		"root": {"HOME=/h", "HWVTPM_TEST_ROOT=1"},
 		"vm":   {"HOME=/h", "HWVTPM_TEST_VM=1"},
+		"fuzz": {"HOME=/h"},
 	}
 	for _, tier := range tiers {
 		if got := tier.environ(slices.Clone(env)); !slices.Equal(got, want[tier.name]) {

@@ -3,10 +3,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +18,7 @@ type tier struct {
 	name    string
 	gate    string   // environment variable that opens it; empty: every package
 	flags   []string // for go test
+	fuzz    bool     // run fuzz targets instead of tests
 	verbose bool     // print each test as it ends: for tiers with long tests
 }
 
@@ -27,6 +26,7 @@ var tiers = []tier{
 	{name: "unit", flags: []string{"-race", "-timeout=15m"}},
 	{name: "root", gate: "HWVTPM_TEST_ROOT", flags: []string{"-count=1", "-p=1", "-timeout=15m"}},
 	{name: "vm", gate: "HWVTPM_TEST_VM", flags: []string{"-count=1", "-p=1", "-timeout=30m", "-artifacts"}, verbose: true},
+	{name: "fuzz", fuzz: true, verbose: true},
 }
 
 func pickTiers(names []string) ([]tier, error) {
@@ -47,6 +47,9 @@ func pickTiers(names []string) ([]tier, error) {
 // run runs the tier from the current folder, the work tree, into res. A failed
 // test is not an error here; a go test that ended otherwise is.
 func (t tier) run(ctx context.Context, res *results) error {
+	if t.fuzz {
+		return t.runFuzz(ctx, res)
+	}
 	packages := []string{"./..."}
 	if t.gate != "" {
 		var err error
@@ -58,8 +61,8 @@ func (t tier) run(ctx context.Context, res *results) error {
 	if len(packages) == 0 {
 		return nil
 	}
-	args := append([]string{"test", "-json"}, t.flags...)
-	if slices.Contains(t.flags, "-artifacts") {
+	flags := t.flags
+	if slices.Contains(flags, "-artifacts") {
 		dir, err := filepath.Abs(filepath.Join("build", "test-"+t.name))
 		if err != nil {
 			return err
@@ -67,9 +70,14 @@ func (t tier) run(ctx context.Context, res *results) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		args = append(args, "-outputdir="+dir)
+		flags = append(slices.Clone(flags), "-outputdir="+dir)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
+	return t.goTest(ctx, res, slices.Concat(flags, packages)...)
+}
+
+// goTest runs one go test and reads its events.
+func (t tier) goTest(ctx context.Context, res *results, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
 	// go test passes the interrupt on to the tests, which clean up.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
@@ -88,36 +96,4 @@ func (t tier) environ(env []string) []string {
 		return env
 	}
 	return append(env, t.gate+"=1")
-}
-
-// gated lists the packages with a test that mentions the environment variable.
-func gated(tree fs.FS, gate string) ([]string, error) {
-	found := map[string]bool{}
-	err := fs.WalkDir(tree, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && skipDir(path, d.Name()) {
-			return fs.SkipDir
-		}
-		if !strings.HasSuffix(path, "_test.go") {
-			return nil
-		}
-		text, err := fs.ReadFile(tree, path)
-		if err == nil && bytes.Contains(text, []byte(`"`+gate+`"`)) {
-			found["./"+filepath.Dir(path)] = true
-		}
-		return err
-	})
-	var list []string
-	for p := range found {
-		list = append(list, p)
-	}
-	slices.Sort(list)
-	return list, err
-}
-
-// skipDir leaves out what the go command leaves out, and the build folder.
-func skipDir(path, name string) bool {
-	return path != "." && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata" || path == "build" || path == "tools")
 }
