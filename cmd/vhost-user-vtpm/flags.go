@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"hwvtpm/vtpm"
+)
+
+// config is the command line, checked.
+type config struct {
+	socketPath string      // listen here; exclusive with fd
+	socketMode os.FileMode // of socketPath
+	fd         int         // inherited socket, or -1
+	simDir     string      // --coproc sim:DIR
+	engine     string
+	qmpPath    string
+	policy     vtpm.ResetPolicy
+	runName    string
+	layouts    vtpm.Layout
+	packed     bool
+	logLevel   string
+	logFormat  string
+
+	printCapabilities bool
+	printVersion      bool
+}
+
+const usage = `Usage: vhost-user-vtpm --socket-path PATH --coproc sim:DIR --qmp PATH [flags]
+
+Gives one virtual machine a TPM 2.0 on a virtio ring, over vhost-user.
+
+Socket (one of):
+  --socket-path PATH   listen on this UNIX socket
+  --fd N               use the inherited socket N, listening or connected
+  --socket-mode MODE   access bits of --socket-path, octal (default 0600)
+
+TPM:
+  --coproc sim:DIR     the TPM lives in a simulated coprocessor (a child
+                       process) with its state in DIR. A missing or empty DIR
+                       gets a new TPM; state that is damaged or not ours is an
+                       error, never a new TPM.
+  --engine PATH        the simulated coprocessor's program (default:
+                       hwvtpm-engine beside this program, else in
+                       ../libexec/hwvtpm)
+
+When the TPM is reset:
+  --qmp PATH           QEMU's monitor socket, for this program alone. The TPM is
+                       reset when, and only when, the virtual machine is reset.
+  --reset-policy qmp|keep|reset
+                       qmp is the default with --qmp. Without --qmp you must
+                       choose, and neither choice is as good:
+                       keep   never reset while QEMU runs: PCRs can't be forged,
+                              but they are wrong after a guest reboot
+                       reset  reset at each start of the ring: right after a
+                              reboot, but a guest's root can start PCRs over by
+                              rebinding its driver, so they prove nothing
+  --run-id STRING      names this run of the virtual machine; another name is a
+                       power-on. Needed only if QEMU's process is not the one
+                       that opens the socket (default: QEMU's process)
+
+Device:
+  --layout both|plain|framed
+                       request layouts offered to the guest (default both)
+  --packed on|off      offer the packed ring (default on)
+
+Other:
+  --log-level trace|debug|info|warn|error   (default info)
+  --log-format text|json                    (default text)
+  --print-capabilities  print this backend's capabilities as JSON and exit
+  --version, --help
+
+Exit codes: 0 ended in order; 1 failure; 2 wrong command line; 3 the TPM's
+state can't be used (damaged, of another TPM, or in use).
+`
+
+// parseArgs reads the command line. It returns flag.ErrHelp after printing the
+// help to w.
+func parseArgs(args []string, w io.Writer) (config, error) {
+	// The conventions want --print-capabilities to win over all else.
+	for _, a := range args {
+		if a == "--print-capabilities" || a == "-print-capabilities" {
+			return config{printCapabilities: true}, nil
+		}
+	}
+	var c config
+	var fd, coprocSpec, policy, layout, packed, mode string
+	fs := flag.NewFlagSet("vhost-user-vtpm", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	fs.StringVar(&c.socketPath, "socket-path", "", "")
+	fs.StringVar(&mode, "socket-mode", "0600", "")
+	fs.StringVar(&fd, "fd", "", "")
+	fs.StringVar(&coprocSpec, "coproc", "", "")
+	fs.StringVar(&c.engine, "engine", "", "")
+	fs.StringVar(&c.qmpPath, "qmp", "", "")
+	fs.StringVar(&policy, "reset-policy", "", "")
+	fs.StringVar(&c.runName, "run-id", "", "")
+	fs.StringVar(&layout, "layout", "both", "")
+	fs.StringVar(&packed, "packed", "on", "")
+	fs.StringVar(&c.logLevel, "log-level", "info", "")
+	fs.StringVar(&c.logFormat, "log-format", "text", "")
+	fs.BoolVar(&c.printVersion, "version", false, "")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			_, _ = io.WriteString(w, usage)
+		}
+		return c, err
+	}
+	if fs.NArg() > 0 {
+		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	if c.printVersion {
+		return c, nil
+	}
+	return c, errors.Join(
+		c.setSocket(fd, mode),
+		c.setCoproc(coprocSpec),
+		c.setPolicy(policy),
+		c.setDevice(layout, packed),
+		c.checkLog(),
+	)
+}
+
+func (c *config) setSocket(fd, mode string) error {
+	c.fd = -1
+	if (c.socketPath == "") == (fd == "") {
+		return errors.New("give either --socket-path or --fd")
+	}
+	bits, err := strconv.ParseUint(mode, 8, 32)
+	if err != nil || bits&^0o777 != 0 {
+		return fmt.Errorf("--socket-mode %q is not an octal file mode", mode)
+	}
+	c.socketMode = os.FileMode(bits)
+	if fd == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(fd)
+	if err != nil || n < 3 {
+		return fmt.Errorf("--fd %q is not a file descriptor above 2", fd)
+	}
+	c.fd = n
+	return nil
+}
+
+func (c *config) setCoproc(spec string) error {
+	dir, ok := strings.CutPrefix(spec, "sim:")
+	if !ok || dir == "" {
+		return errors.New("give the coprocessor as --coproc sim:DIR")
+	}
+	c.simDir = dir
+	return nil
+}
+
+func (c *config) setPolicy(policy string) error {
+	c.policy = vtpm.ResetPolicy(policy)
+	switch {
+	case policy == "" && c.qmpPath == "":
+		return errors.New("without --qmp nothing tells this program when the virtual machine is reset: " +
+			"give --qmp PATH, or choose --reset-policy=keep or --reset-policy=reset (see --help)")
+	case policy == "":
+		c.policy = vtpm.PolicyQMP
+	case c.policy == vtpm.PolicyQMP && c.qmpPath == "":
+		return errors.New("--reset-policy=qmp needs --qmp PATH")
+	case c.policy != vtpm.PolicyQMP && c.policy != vtpm.PolicyKeep && c.policy != vtpm.PolicyReset:
+		return fmt.Errorf("--reset-policy %q is not qmp, keep or reset", policy)
+	case c.policy != vtpm.PolicyQMP && c.qmpPath != "":
+		return fmt.Errorf("--qmp has no use with --reset-policy=%s", policy)
+	}
+	return nil
+}
+
+func (c *config) setDevice(layout, packed string) (err error) {
+	if c.layouts, err = vtpm.ParseLayout(layout); err != nil {
+		return fmt.Errorf("--layout: %w", err)
+	}
+	switch packed {
+	case "on", "off":
+		c.packed = packed == "on"
+		return nil
+	}
+	return fmt.Errorf("--packed %q is not on or off", packed)
+}
+
+func (c *config) checkLog() error {
+	switch c.logFormat {
+	case "text", "json":
+	default:
+		return fmt.Errorf("--log-format %q is not text or json", c.logFormat)
+	}
+	switch c.logLevel {
+	case "trace", "debug", "info", "warn", "error":
+		return nil
+	}
+	return fmt.Errorf("--log-level %q is not trace, debug, info, warn or error", c.logLevel)
+}

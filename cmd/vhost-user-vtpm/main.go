@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"hwvtpm/coproc"
+)
+
+// Exit codes. They are part of the interface.
+const (
+	exitOK      = 0
+	exitFailure = 1 // something failed while running
+	exitUsage   = 2 // the command line is wrong
+	exitState   = 3 // the TPM's state can't be used: damaged, foreign, or in use
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	os.Exit(realMain(ctx, os.Args[1:]))
+}
+
+func realMain(ctx context.Context, args []string) int {
+	cfg, err := parseArgs(args, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "vhost-user-vtpm: %v\nTry 'vhost-user-vtpm --help'.\n", err)
+		return exitUsage
+	case cfg.printCapabilities:
+		return report(printCapabilities(os.Stdout))
+	case cfg.printVersion:
+		fmt.Println("vhost-user-vtpm", version())
+		return exitOK
+	}
+	return report(run(ctx, cfg))
+}
+
+func report(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(os.Stderr, "vhost-user-vtpm: %v\n", err)
+	for _, bad := range []error{coproc.ErrCorrupt, coproc.ErrForeign, coproc.ErrInUse} {
+		if errors.Is(err, bad) {
+			return exitState
+		}
+	}
+	return exitFailure
+}
