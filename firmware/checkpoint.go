@@ -85,7 +85,7 @@ func parseCheckpoint(b []byte) (checkpoint, error) {
 		return checkpoint{}, fmt.Errorf("checkpoint of %d bytes: %w", len(b), errCorrupt)
 	}
 	resp, vol := le.Uint64(b[16:]), le.Uint32(b[24:])
-	if resp > abi.MaxPayload || vol > maxVolatile || vol == 0 {
+	if resp > abi.MaxPayload || vol > maxVolatile {
 		return checkpoint{}, fmt.Errorf("checkpoint lengths %d and %d: %w", resp, vol, errCorrupt)
 	}
 	if ckptSum(b, int(resp), int(vol)) != le.Uint32(b) {

@@ -20,7 +20,7 @@ func (s *slot) powerOn(run [abi.RunIDSize]byte) (abi.PowerOnReply, error) {
 			s.fail("power cycle", err)
 			return abi.PowerOnReply{}, errFailed
 		}
-		return abi.PowerOnReply{LastSeq: s.seq}, nil
+		return abi.PowerOnReply{Pristine: true, LastSeq: s.seq}, nil
 	}
 	if s.phase == abi.SlotOff {
 		if err := s.resume(); err != nil {
@@ -30,7 +30,7 @@ func (s *slot) powerOn(run [abi.RunIDSize]byte) (abi.PowerOnReply, error) {
 	if s.phase == abi.SlotFailed {
 		return abi.PowerOnReply{}, errFailed
 	}
-	return abi.PowerOnReply{Resumed: true, LastSeq: s.seq}, nil
+	return abi.PowerOnReply{Resumed: true, Pristine: s.pristine, LastSeq: s.seq}, nil
 }
 
 // reset is _TPM_Init inside the run.
@@ -51,7 +51,12 @@ func (s *slot) reset() error {
 // cycle power cycles the TPM and gives it to a run. The volatile file is made
 // anew, whatever it holds, unless it serves already.
 func (s *slot) cycle(run [abi.RunIDSize]byte) error {
-	if err := s.tpm.Load(s.state.permanent, nil); err != nil {
+	perm := s.endRun()
+	defer clear(perm)
+	if perm == nil {
+		perm = bytes.Clone(s.state.permanent)
+	}
+	if err := s.tpm.Load(perm, nil); err != nil {
 		return err
 	}
 	if s.vol == nil || s.phase != abi.SlotRunning {
@@ -60,40 +65,55 @@ func (s *slot) cycle(run [abi.RunIDSize]byte) error {
 		}
 	}
 	next := s.state
+	next.run = run
+	next.permanent = perm
 	s.stored = s.tpm.Stored(s.stored[:0])
 	defer clear(s.stored)
-	changed := run != s.state.run
-	if len(s.stored) > 0 && !bytes.Equal(s.stored, s.state.permanent) {
-		next.permanent, changed = s.stored, true
+	if len(s.stored) > 0 {
+		next.permanent = s.stored
 	}
-	if !changed {
-		err := s.checkpoint(s.seq, nil, s.sum, true)
-		s.phase = phaseAfter(err)
+	if err := s.save(&next); err != nil {
 		return err
 	}
-	next.run = run
-	next.generation++
-	s.state.run = run // prepare writes it
-	sum, err := s.writeState(&next, func(sum stateSum) error {
-		return s.prepare(s.seq, nil, sum, true)
-	})
-	if err != nil {
-		return err
-	}
-	s.adopt(&next, sum)
-	s.commitPrepared(s.seq, nil, true)
 	s.phase = abi.SlotRunning
 	return nil
 }
 
-func phaseAfter(err error) abi.SlotState {
-	if err != nil {
-		return abi.SlotFailed
+// save records the TPM right after a power cycle. The state file is written
+// only if it changes.
+func (s *slot) save(next *durable) error {
+	m := moment{seq: s.seq, run: next.run, bound: s.sum, pristine: true}
+	if next.run == s.state.run && bytes.Equal(next.permanent, s.state.permanent) {
+		return s.checkpoint(&m)
 	}
-	return abi.SlotRunning
+	next.generation++
+	return s.writeState(next, &m)
 }
 
-// freshVolatile replaces the volatile file by an empty one.
+// endRun ends the TPM as TPM2_Shutdown does, if it can, and gives the
+// permanent state after that, or nil. Without it a virtual machine that is
+// switched off hard would count as an attack on passwords at its next start
+// (Part 1, "Dictionary Attack Protection": a reset that is not orderly).
+func (s *slot) endRun() []byte {
+	if s.phase == abi.SlotOff {
+		if err := s.resume(); err != nil {
+			return nil // nothing was running, or nothing is left of it
+		}
+	}
+	if s.phase != abi.SlotRunning || s.pristine {
+		return nil
+	}
+	// TPM2_Shutdown(TPM_SU_CLEAR), Part 3, 9.4.
+	cmd := [...]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0}
+	if _, stored, err := s.tpm.Process(0, cmd[:], s.scratch); err != nil || !stored {
+		return nil
+	}
+	return s.tpm.Stored(nil)
+}
+
+// freshVolatile replaces the volatile file by one with an empty checkpoint,
+// which is bound to no state. So a kill before the next checkpoint is
+// committed is told from damage: see volatileFile.current.
 func (s *slot) freshVolatile() error {
 	if s.vol != nil {
 		s.vol.close()
@@ -104,6 +124,8 @@ func (s *slot) freshVolatile() error {
 		return err
 	}
 	s.vol, s.serial, s.journal = v, 0, 0
+	putCheckpoint(v.slot(0), &checkpoint{}, 0)
+	v.commit(commitWord{})
 	return nil
 }
 
@@ -113,7 +135,7 @@ func (s *slot) resume() error {
 	if err != nil {
 		return err
 	}
-	s.vol = v
+	s.vol = v // stays mapped if the restore fails, for a later cycle to replace
 	if err := s.restore(); err != nil {
 		return err
 	}
@@ -127,8 +149,8 @@ func (s *slot) restore() error {
 	if err != nil {
 		return err
 	}
-	if c.run != s.state.run {
-		return fmt.Errorf("checkpoint is of another run: %w", errCorrupt)
+	if c.run != s.state.run || len(c.volatile) == 0 {
+		return fmt.Errorf("checkpoint is of another run or empty: %w", errCorrupt)
 	}
 	if err := s.tpm.Load(s.state.permanent, c.volatile); err != nil {
 		return err
@@ -141,6 +163,9 @@ func (s *slot) restore() error {
 	s.serial, s.journal = c.serial, journal
 	s.pristine = c.flags&ckptFlagPristine != 0
 	s.record(c.seq, c.response)
+	if err := s.replay(); err != nil {
+		return err
+	}
 	return s.stir()
 }
 

@@ -5,6 +5,7 @@ package firmware
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"hwvtpm/coproc/abi"
@@ -149,6 +150,9 @@ func (s *slot) execute(seq uint64, locality uint8, cmd, resp []byte) (n int, fla
 // run executes a command and makes its effect safe, before it returns.
 func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
 	c := classify(cmd, s.state.flags&stateFlagAudit != 0)
+	if c == classJournal && !s.stage(cmd) {
+		c = classFull
+	}
 	audit := commandCode(cmd) == ccSetCommandCodeAuditStatus
 	n, stored, err := s.tpm.Process(locality, cmd, resp)
 	if err != nil {
@@ -158,13 +162,16 @@ func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
 	rc := responseCode(resp[:n])
 	switch {
 	case rc == rcFailure:
-		return 0, fmt.Errorf("the TPM is in failure mode")
+		return 0, errors.New("the TPM is in failure mode")
 	case stored || audit && rc == rcSuccess:
 		return s.saveDurable(seq, resp, n, audit)
-	case c == classPure:
+	case c == classPure, c == classJournal && rc != rcSuccess:
+		return n, nil
+	case c == classJournal:
+		s.appendJournal(seq, locality, len(cmd), resp[:n])
 		return n, nil
 	}
-	return n, s.checkpoint(seq, resp[:n], s.sum, false)
+	return n, s.checkpoint(&moment{seq: seq, resp: resp[:n], run: s.state.run, bound: s.sum})
 }
 
 // fail puts the slot out of service until reset or a new run.

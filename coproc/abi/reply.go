@@ -17,18 +17,27 @@ const (
 //
 //	 0                         8                       16
 //	+--------+----------------+------------------------+
-//	| resumed| reserved (7)   | last sequence on record|
+//	| flags  | reserved (7)   | last sequence on record|
 //	+--------+----------------+------------------------+
+//
+// Flags: bit 0 Resumed, bit 1 Pristine.
 type PowerOnReply struct {
+	// Resumed: the slot held this run already, and its volatile state is
+	// what it was.
 	Resumed bool
-	LastSeq uint64
+	// Pristine: the TPM is as after _TPM_Init; nothing has changed it since.
+	Pristine bool
+	LastSeq  uint64
 }
 
 // AppendPowerOnReply appends r in wire form to dst.
 func AppendPowerOnReply(dst []byte, r PowerOnReply) []byte {
 	var b [PowerOnReplySize]byte
 	if r.Resumed {
-		b[0] = 1
+		b[0] |= 1
+	}
+	if r.Pristine {
+		b[0] |= 2
 	}
 	binary.LittleEndian.PutUint64(b[8:], r.LastSeq)
 	return append(dst, b[:]...)
@@ -36,10 +45,14 @@ func AppendPowerOnReply(dst []byte, r PowerOnReply) []byte {
 
 // ParsePowerOnReply reads a PowerOnReply.
 func ParsePowerOnReply(b []byte) (PowerOnReply, error) {
-	if len(b) != PowerOnReplySize || b[0] > 1 || orBytes(b[1:8]) != 0 {
+	if len(b) != PowerOnReplySize || b[0] > 3 || orBytes(b[1:8]) != 0 {
 		return PowerOnReply{}, fmt.Errorf("power-on reply: %w", ErrMalformed)
 	}
-	return PowerOnReply{Resumed: b[0] == 1, LastSeq: binary.LittleEndian.Uint64(b[8:])}, nil
+	return PowerOnReply{
+		Resumed:  b[0]&1 != 0,
+		Pristine: b[0]&2 != 0,
+		LastSeq:  binary.LittleEndian.Uint64(b[8:]),
+	}, nil
 }
 
 // SlotState is what a slot does now.

@@ -69,12 +69,29 @@ func (s *slot) PowerOn(ctx context.Context, run coproc.RunID) (coproc.PowerOnRes
 	}
 	defer s.mu.Unlock()
 	s.powered, s.run = true, run
-	r, err := s.powerOn()
+	var r abi.PowerOnReply
+	err := s.retry(func() (err error) {
+		r, err = s.powerOn()
+		return err
+	})
 	if err != nil {
 		return coproc.PowerOnResult{}, opError("power-on", s.fail(err))
 	}
 	s.failed = nil
-	return coproc.PowerOnResult{Resumed: r.Resumed}, nil
+	return coproc.PowerOnResult{Resumed: r.Resumed && !r.Pristine}, nil
+}
+
+// retry does f again when the worker dies over it, which is safe for what is
+// idempotent.
+func (s *slot) retry(f func() error) error {
+	err := f()
+	for range maxKills {
+		if err == nil || s.w != nil || s.closing.Load() || permanent(err) {
+			break
+		}
+		err = f()
+	}
+	return err
 }
 
 // powerOn powers the worker on, and starts one before if there is none.
@@ -101,7 +118,7 @@ func (s *slot) Reset(ctx context.Context) error {
 	if !s.powered {
 		return opError("reset", fmt.Errorf("not powered on: %w", coproc.ErrUnsupported))
 	}
-	if err := s.reset(); err != nil {
+	if err := s.retry(s.reset); err != nil {
 		return opError("reset", s.fail(err))
 	}
 	s.failed = nil
