@@ -43,23 +43,25 @@ prepare: ## fetch QEMU, guest kernels, packages (all targets do what they need)
 build: ## the programs, into build/
 	$(FETCH) packages go
 	@mkdir -p $(BUILD)
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm ./guest/cmd/vtpm-agent
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/hwvtpm-engine
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./guest/cmd/vtpm-agent
 
 .PHONY: driver
 driver: ## the guest's kernel module, for the kernel in KERNEL=6.12|6.1
 	$(FETCH) packages kernel-$(KERNEL)
+	@$(MAKE) -s $(BUILD)/tpm_virtio-$(KERNEL).ko
+
+$(BUILD)/tpm_virtio-%.ko: $(wildcard guest/driver/*.[ch] guest/driver/Kbuild guest/driver/build.sh) | $(CACHE)/kernel-%/version
 	@mkdir -p $(BUILD)
-	guest/driver/build.sh $(CACHE)/kernel-$(KERNEL)/headers $(BUILD)/tpm_virtio-$(KERNEL).ko W=1
+	guest/driver/build.sh $(CACHE)/kernel-$*/headers $@ W=1
 
 .PHONY: image
 image: build driver ## the guest image of the demo and the VM tests
-	@go run ./guest/cmd/mkguest -out $(BUILD)/guest.cpio
+	@go run ./guest/lab/mkguest -out $(BUILD)/guest.cpio -agent $(BUILD)/vtpm-agent -cache $(CACHE)/image $(BUILD)/tpm_virtio-$(KERNEL).ko
 
 .PHONY: demo
 demo: ## boot a VM with a vTPM and walk through its life
-	$(FETCH)
+	$(FETCH) packages go
 	@go run ./guest/cmd/demo
 
 .PHONY: test test-unit test-root test-vm
