@@ -4,6 +4,7 @@ package qmp_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -45,3 +46,14 @@ func connect(t testing.TB, srv *qmptest.Server, opts ...qmp.Option) *qmp.Client 
 
 // command is shorthand for a command without arguments.
 func command(name string) qmp.Command { return qmp.Command{Execute: name} }
+
+func checkRefusal(t testing.TB, err error, want qmp.Error) {
+	t.Helper()
+	got, ok := errors.AsType[*qmp.Error](err)
+	if !ok {
+		t.Fatalf("got error %v, want a refusal", err)
+	}
+	if *got != want {
+		t.Fatalf("got refusal %+v, want %+v", *got, want)
+	}
+}

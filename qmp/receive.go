@@ -71,10 +71,10 @@ func (c *Client) drainLocked(fd uintptr) {
 		c.fail(fmt.Errorf("%w: queue length: %w", ErrDisconnected, err))
 		return
 	}
-	// An empty queue still needs one look: it may be the end of the stream.
-	for first := true; first || left > 0; first = false {
+	// One look beyond that finds the end of the stream, if it is there.
+	for {
 		n, state := c.receiveLocked(fd)
-		if state != pumpMore {
+		if state != pumpMore || left <= 0 {
 			return
 		}
 		left -= n

@@ -3,6 +3,7 @@
 package qmptest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net"
@@ -112,10 +113,12 @@ func (s *Server) Commands() []Command {
 }
 
 // WaitCommand waits until the command was received for the nth time, counted
-// from 1, and returns it. It returns false if the server is closed before.
-func (s *Server) WaitCommand(execute string, nth int) (Command, bool) {
+// from 1, and returns it. The test fails at once if ctx ends or the server is
+// closed before, so it must be called from the test's goroutine.
+func (s *Server) WaitCommand(ctx context.Context, execute string, nth int) Command {
+	s.tb.Helper()
 	var found Command
-	ok := s.wait(func() bool {
+	ok := s.wait(ctx, func() bool {
 		seen := 0
 		for _, c := range s.commands {
 			if c.Execute == execute {
@@ -127,20 +130,27 @@ func (s *Server) WaitCommand(execute string, nth int) (Command, bool) {
 		}
 		return false
 	})
-	return found, ok
+	if !ok {
+		s.tb.Fatalf("qmptest: %s was not received %d times", execute, nth)
+	}
+	return found
 }
 
-// WaitConn waits for the nth connection, counted from 1. It returns nil if the
-// server is closed before.
-func (s *Server) WaitConn(nth int) *Conn {
+// WaitConn waits for the nth connection, counted from 1. It fails like
+// WaitCommand.
+func (s *Server) WaitConn(ctx context.Context, nth int) *Conn {
+	s.tb.Helper()
 	var found *Conn
-	s.wait(func() bool {
+	ok := s.wait(ctx, func() bool {
 		if len(s.conns) < nth {
 			return false
 		}
 		found = s.conns[nth-1]
 		return true
 	})
+	if !ok {
+		s.tb.Fatalf("qmptest: connection %d was not made", nth)
+	}
 	return found
 }
 
@@ -219,8 +229,8 @@ func (s *Server) notifyLocked() {
 }
 
 // wait calls ready, under the lock, whenever something changed, until it
-// returns true or the server is closed.
-func (s *Server) wait(ready func() bool) bool {
+// returns true, ctx ends or the server is closed.
+func (s *Server) wait(ctx context.Context, ready func() bool) bool {
 	for {
 		s.mu.Lock()
 		if ready() {
@@ -232,6 +242,10 @@ func (s *Server) wait(ready func() bool) bool {
 		if closed {
 			return false
 		}
-		<-changed
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
