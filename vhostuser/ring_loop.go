@@ -159,12 +159,12 @@ func (r *ring) breakLocked(err error) {
 func (r *ring) wait() bool {
 	r.mu.Lock()
 	kick := r.kick
+	r.polled[0] = unix.PollFd{Fd: int32(kick.num()), Events: unix.POLLIN}
+	r.polled[1] = unix.PollFd{Fd: int32(r.wake.n), Events: unix.POLLIN}
 	r.mu.Unlock()
 	// The session goroutine may close this kick descriptor from here on, and
 	// its number may be reused. It has then signalled wake, so poll returns at
 	// once, and the comparison below keeps us off a stranger's descriptor.
-	r.polled[0] = unix.PollFd{Fd: int32(kick.num()), Events: unix.POLLIN}
-	r.polled[1] = unix.PollFd{Fd: int32(r.wake.n), Events: unix.POLLIN}
 	err := pollForever(r.polled[:])
 
 	r.mu.Lock()

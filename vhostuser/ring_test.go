@@ -70,6 +70,9 @@ func TestPipelinedRequests(t *testing.T) {
 }
 
 func TestRequestPathDoesNotAllocate(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates on its own")
+	}
 	for name, o := range layouts() {
 		t.Run(name, func(t *testing.T) {
 			path, _ := serve(t, vhostuser.Config{Device: &echo{}})

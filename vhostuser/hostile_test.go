@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vhostuser_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"hwvtpm/vhostuser"
+	"hwvtpm/vhostuser/vhostusertest"
+)
+
+// outcome is how the back-end takes a hostile message.
+type outcome int
+
+const (
+	refused outcome = iota // answers a failure, the session goes on
+	hungUp                 // ends the session
+)
+
+// hostile is one message that no honest front-end sends, after Realize.
+type hostile struct {
+	name string
+	want outcome
+	req  vhostuser.Request
+	body []byte
+	fds  func(f *vhostusertest.Frontend) []int // nil: none
+}
+
+func mem(f *vhostusertest.Frontend) []int  { return []int{f.Mem.FD} }
+func kick(f *vhostusertest.Frontend) []int { return []int{f.Kick} }
+
+// times passes the memory's descriptor n times.
+func times(n int) func(*vhostusertest.Frontend) []int {
+	return func(f *vhostusertest.Frontend) []int {
+		fds := make([]int, n)
+		for i := range fds {
+			fds[i] = f.Mem.FD
+		}
+		return fds
+	}
+}
+
+func table(regions ...vhostusertest.Region) []byte {
+	body, _ := vhostusertest.MemTable(regions...)
+	return body
+}
+
+const page = 4096
+
+func hostileMessages() []hostile {
+	region := func(gpa, size, user, off uint64) vhostusertest.Region {
+		return vhostusertest.Region{GPA: gpa, Size: size, User: user, Offset: off}
+	}
+	state, u64 := vhostusertest.State, vhostusertest.U64
+	return []hostile{
+		{name: "unknown request", req: 99},
+		{name: "unknown request zero", req: 0},
+		{name: "postcopy is not served", req: 28},
+
+		// "The size and ordering of the fds matches the number and ordering of memory regions."
+		{name: "table without descriptors", req: vhostuser.SetMemTable, body: table(region(0, page, page, 0))},
+		{name: "table with too many descriptors", req: vhostuser.SetMemTable, body: table(region(0, page, page, 0)), fds: times(2)},
+		{name: "table with too few descriptors", req: vhostuser.SetMemTable, body: table(region(0, page, page, 0), region(page, page, page*4, 0)), fds: mem},
+		{name: "table cut short", req: vhostuser.SetMemTable, body: table(region(0, page, page, 0))[:39], fds: mem},
+		{name: "table with a count beyond its array", req: vhostuser.SetMemTable, body: append(state(2, 0), make([]byte, 32)...), fds: mem},
+		{name: "table with a huge count", req: vhostuser.SetMemTable, body: append(state(math.MaxUint32, 0), make([]byte, 32)...), fds: mem},
+		{name: "empty region", req: vhostuser.SetMemTable, body: table(region(0, 0, page, 0)), fds: mem},
+		{name: "regions overlap in guest addresses", req: vhostuser.SetMemTable, body: table(region(0, 2*page, page, 0), region(page, page, 8*page, 0)), fds: times(2)},
+		{name: "regions overlap in user addresses", req: vhostuser.SetMemTable, body: table(region(0, 2*page, page, 0), region(8*page, page, 2*page, 0)), fds: times(2)},
+		{name: "guest address overflows", req: vhostuser.SetMemTable, body: table(region(math.MaxUint64-page+2, page, page, 0)), fds: mem},
+		{name: "user address overflows", req: vhostuser.SetMemTable, body: table(region(0, page, math.MaxUint64-page+2, 0)), fds: mem},
+		{name: "offset overflows", req: vhostuser.SetMemTable, body: table(region(0, page, page, math.MaxUint64-page+1)), fds: mem},
+		{name: "offset is negative as off_t", req: vhostuser.SetMemTable, body: table(region(0, page, page, 1<<63)), fds: mem},
+		{name: "file shorter than region", req: vhostuser.SetMemTable, body: table(region(0, 1<<40, page, 0)), fds: mem},
+		{name: "region ends behind file", req: vhostuser.SetMemTable, body: table(region(0, page, page, 1<<20-page+1)), fds: mem},
+		{name: "memory is an eventfd", req: vhostuser.SetMemTable, body: table(region(0, page, page, 0)), fds: kick},
+		{name: "slot is empty", req: vhostuser.AddMemReg, body: vhostusertest.SingleRegion(region(0, 0, 0, 0)), fds: mem},
+		{name: "slot without descriptor", req: vhostuser.AddMemReg, body: vhostusertest.SingleRegion(region(0, page, page, 0))},
+		{name: "removal of no slot", req: vhostuser.RemMemReg, body: vhostusertest.SingleRegion(region(0, page, page, 0))},
+
+		{name: "size of a queue that is not there", req: vhostuser.SetVringNum, body: state(1, 64)},
+		{name: "base of a queue that is not there", req: vhostuser.SetVringBase, body: state(math.MaxUint32, 0)},
+		{name: "address of a queue that is not there", req: vhostuser.SetVringAddr, body: vhostusertest.Addr(1, 0, 0, 0, 0, 0)},
+		{name: "unknown vring flag", req: vhostuser.SetVringAddr, body: vhostusertest.Addr(0, 2, 0, 0, 0, 0)},
+		{name: "vring address cut short", req: vhostuser.SetVringAddr, body: make([]byte, 39)},
+		{name: "enable of a queue that is not there", req: vhostuser.SetVringEnable, body: state(1, 1)},
+		{name: "enable value 2", req: vhostuser.SetVringEnable, body: state(0, 2)},
+		{name: "kick of a queue that is not there", req: vhostuser.SetVringKick, body: u64(1), fds: kick},
+		{name: "kick with reserved bits", req: vhostuser.SetVringKick, body: u64(0x200), fds: kick},
+		{name: "kick without descriptor", req: vhostuser.SetVringKick, body: u64(0)},
+		{name: "kick by polling", req: vhostuser.SetVringKick, body: u64(vhostusertest.NoFD)},
+		{name: "kick with descriptor and flag against it", req: vhostuser.SetVringKick, body: u64(vhostusertest.NoFD), fds: kick},
+		{name: "kick is a file", req: vhostuser.SetVringKick, body: u64(0), fds: mem},
+		{name: "call is a file", req: vhostuser.SetVringCall, body: u64(0), fds: mem},
+		{name: "call with two descriptors", req: vhostuser.SetVringCall, body: u64(0), fds: times(2)},
+		{name: "kick is a socket", req: vhostuser.SetVringKick, body: u64(0), fds: func(f *vhostusertest.Frontend) []int { return []int{f.BackendEnd()} }},
+
+		{name: "features not offered", req: vhostuser.SetFeatures, body: u64(1 << 50)},
+		{name: "features cut short", req: vhostuser.SetFeatures, body: make([]byte, 4)},
+		{name: "protocol features not offered", req: vhostuser.SetProtocolFeatures, body: u64(1 << 14)},
+		{name: "owner with a payload", req: vhostuser.SetOwner, body: u64(0)},
+		{name: "owner with a descriptor", req: vhostuser.SetOwner, fds: mem},
+		{name: "status of 9 bits", req: vhostuser.SetStatus, body: u64(0x100)},
+		{name: "channel is not a socket", req: vhostuser.SetBackendReqFD, fds: mem},
+		{name: "channel is missing", req: vhostuser.SetBackendReqFD},
+		{name: "config write out of range", req: vhostuser.SetConfig, body: vhostusertest.ConfigAccess(250, 0, make([]byte, 8))},
+		{name: "config write with offset overflow", req: vhostuser.SetConfig, body: vhostusertest.ConfigAccess(math.MaxUint32, 0, make([]byte, 8))},
+		{name: "config write with unknown flags", req: vhostuser.SetConfig, body: vhostusertest.ConfigAccess(4, 7, make([]byte, 4))},
+		{name: "config write to a read-only field", req: vhostuser.SetConfig, body: vhostusertest.ConfigAccess(0, 0, make([]byte, 4))},
+		{name: "config write of another size than said", req: vhostuser.SetConfig, body: append(vhostusertest.ConfigAccess(4, 0, make([]byte, 4)), 0)},
+		{name: "in-flight area for no queues", req: vhostuser.SetInflightFD, body: make([]byte, 20), fds: mem},
+		{name: "in-flight area is missing", req: vhostuser.SetInflightFD, body: make([]byte, 20)},
+
+		// Own replies that cannot say "failed" end the session instead.
+		{name: "base of a queue that is not there, asked", want: hungUp, req: vhostuser.GetVringBase, body: state(7, 0)},
+		{name: "question with a payload", want: hungUp, req: vhostuser.GetFeatures, body: u64(0)},
+		{name: "question with a descriptor", want: hungUp, req: vhostuser.GetStatus, fds: mem},
+		{name: "more descriptors than any message has", want: hungUp, req: vhostuser.SetMemTable, body: table(region(0, page, page, 0)), fds: times(9)},
+		{name: "very many descriptors", want: hungUp, req: vhostuser.SetOwner, fds: times(200)},
+	}
+}
+
+// realized opens a front-end that the back-end has met.
+func realized(t testing.TB, path string, o vhostusertest.Options) *vhostusertest.Frontend {
+	t.Helper()
+	o.MemSlots = true
+	f := open(t, path, o)
+	if err := f.Realize(); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestHostileMessages(t *testing.T) {
+	path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+	dial(t, path, vhostusertest.Options{}).Close() // so that lazy descriptors exist
+	for _, h := range hostileMessages() {
+		t.Run(h.name, func(t *testing.T) {
+			checkLeaks(t, func() {
+				f := realized(t, path, vhostusertest.Options{})
+				defer f.Close()
+				var fds []int
+				if h.fds != nil {
+					fds = h.fds(f)
+				}
+				err := f.Ack(h.req, h.body, fds...)
+				switch {
+				case h.want == refused && !errors.Is(err, vhostusertest.ErrRefused):
+					t.Errorf("got %v, want a refusal", err)
+				case h.want == hungUp && !errors.Is(err, io.EOF):
+					t.Errorf("got %v, want the session to end", err)
+				}
+				if h.want == refused {
+					if err := f.Start(); err != nil {
+						t.Fatalf("honest start after the refusal: %v", err)
+					}
+					exchange(t, f, []byte("still alive"))
+				}
+			})
+		})
+	}
+}
+
+// TestHostileMessagesWithoutAck: with no way to answer, the session ends.
+func TestHostileMessagesWithoutAck(t *testing.T) {
+	path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+	dial(t, path, vhostusertest.Options{}).Close()
+	for _, h := range hostileMessages() {
+		t.Run(h.name, func(t *testing.T) {
+			checkLeaks(t, func() {
+				f := realized(t, path, vhostusertest.Options{})
+				defer f.Close()
+				var fds []int
+				if h.fds != nil {
+					fds = h.fds(f)
+				}
+				if err := f.Send(h.req, vhostusertest.Version, h.body, fds...); err != nil {
+					t.Fatal(err)
+				}
+				if m, err := f.Recv(); !errors.Is(err, io.EOF) {
+					t.Errorf("Recv() = %v, %v, want EOF", m, err)
+				}
+			})
+		})
+	}
+}
+
+func TestHostileHeaders(t *testing.T) {
+	path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+	dial(t, path, vhostusertest.Options{}).Close()
+	head := func(req, flags, size uint32) []byte {
+		return append(vhostusertest.State(req, flags), vhostusertest.State(size, 0)[:4]...)
+	}
+	for name, raw := range map[string][]byte{
+		"reply flag":        head(1, 5, 0),
+		"version 0":         head(1, 0, 0),
+		"version 2":         head(1, 2, 0),
+		"size over 4 KiB":   head(2, 1, 4097),
+		"size over 4 GiB-1": head(2, 9, math.MaxUint32),
+	} {
+		t.Run(name, func(t *testing.T) {
+			checkLeaks(t, func() {
+				f := open(t, path, vhostusertest.Options{})
+				defer f.Close()
+				if err := f.WriteRaw(raw, f.Mem.FD); err != nil {
+					t.Fatal(err)
+				}
+				if m, err := f.Recv(); !errors.Is(err, io.EOF) {
+					t.Errorf("Recv() = %v, %v, want EOF", m, err)
+				}
+			})
+		})
+	}
+}
+
+// TestGatedByProtocolFeatures: messages of a protocol feature are refused
+// until it is accepted.
+func TestGatedByProtocolFeatures(t *testing.T) {
+	path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+	for name, send := range map[string]func(f *vhostusertest.Frontend) error{
+		"config":       func(f *vhostusertest.Frontend) error { return f.SetConfig(4, make([]byte, 4)) },
+		"reset":        func(f *vhostusertest.Frontend) error { return f.ResetDevice() },
+		"memory slots": func(f *vhostusertest.Frontend) error { return f.AddMemReg(f.Region()) },
+		"inflight":     func(f *vhostusertest.Frontend) error { return f.SetInflightFD(vhostusertest.Inflight{FD: f.Mem.FD}) },
+		"channel":      func(f *vhostusertest.Frontend) error { return f.SetBackendReqFD(f.BackendEnd()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := open(t, path, vhostusertest.Options{})
+			defer f.Close()
+			if err := f.SetProtocolFeatures(1 << vhostuser.ProtocolReplyAck); err != nil {
+				t.Fatal(err)
+			}
+			if err := send(f); !errors.Is(err, vhostusertest.ErrRefused) {
+				t.Errorf("got %v, want a refusal", err)
+			}
+		})
+	}
+}
+
+// TestEOFAtEveryByte hangs up after each prefix of a valid conversation.
+func TestEOFAtEveryByte(t *testing.T) {
+	path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+	dial(t, path, vhostusertest.Options{}).Close()
+	type part struct {
+		bytes []byte
+		fds   []int
+	}
+	conversation := func(f *vhostusertest.Frontend) []part {
+		msg := func(r vhostuser.Request, body []byte, fds ...int) part {
+			return part{vhostusertest.Encode(r, vhostusertest.Version, body), fds}
+		}
+		cfg := f.Driver().Config()
+		body, fds := vhostusertest.MemTable(f.Region())
+		return []part{
+			msg(vhostuser.SetFeatures, vhostusertest.U64(1<<32|1<<30)),
+			msg(vhostuser.SetMemTable, body, fds...),
+			msg(vhostuser.SetVringNum, vhostusertest.State(0, uint32(cfg.Size))),
+			msg(vhostuser.SetVringAddr, vhostusertest.Addr(0, 0, cfg.Desc, cfg.Device, cfg.Driver, 0)),
+			msg(vhostuser.SetVringCall, vhostusertest.U64(0), f.Call),
+			msg(vhostuser.SetVringKick, vhostusertest.U64(0), f.Kick),
+			msg(vhostuser.SetVringEnable, vhostusertest.State(0, 1)),
+		}
+	}
+	total := 0
+	probe := open(t, path, vhostusertest.Options{})
+	for _, p := range conversation(probe) {
+		total += len(p.bytes)
+	}
+	probe.Close()
+	checkLeaks(t, func() {
+		for cut := range total {
+			f := open(t, path, vhostusertest.Options{})
+			left := cut
+			for _, p := range conversation(f) {
+				n := min(left, len(p.bytes))
+				if n == 0 {
+					break
+				}
+				if err := f.WriteRaw(p.bytes[:n], p.fds...); err != nil {
+					t.Fatalf("cut at %d: %v", cut, err)
+				}
+				left -= n
+			}
+			f.Close()
+		}
+		exchangeOnce(t, path)
+	})
+}
+
+// exchangeOnce checks that the server still serves.
+func exchangeOnce(t *testing.T, path string) {
+	t.Helper()
+	f := dial(t, path, vhostusertest.Options{})
+	defer f.Close()
+	exchange(t, f, []byte("hello"))
+}
+
+// TestHostileRingSetup: what the guest chooses is refused when the ring
+// starts, and the session lives.
+func TestHostileRingSetup(t *testing.T) {
+	const user = vhostusertest.UserBase
+	for name, tc := range map[string]struct {
+		size                uint32
+		desc, used, avail   uint64
+		withoutMem, noSetup bool
+	}{
+		"size 0":                 {size: 0, desc: user, used: user + 4096, avail: user + 8192},
+		"size not a power of 2":  {size: 3, desc: user, used: user + 4096, avail: user + 8192},
+		"size over the limit":    {size: 2048, desc: user, used: user + 1<<17, avail: user + 1<<18},
+		"size of 32 bits":        {size: 1<<16 | 64, desc: user, used: user + 4096, avail: user + 8192},
+		"descriptors nowhere":    {size: 64, desc: 0x1000, used: user + 4096, avail: user + 8192},
+		"used ring crosses end":  {size: 64, desc: user, used: user + 1<<20 - 16, avail: user + 8192},
+		"available ring at end":  {size: 64, desc: user, used: user + 4096, avail: user + 1<<20},
+		"addresses overflow":     {size: 64, desc: math.MaxUint64 - 15, used: user, avail: user},
+		"misaligned descriptors": {size: 64, desc: user + 1, used: user + 4096, avail: user + 8192},
+		"guest addresses":        {size: 64, desc: vhostusertest.GuestBase, used: vhostusertest.GuestBase + 4096, avail: vhostusertest.GuestBase + 8192},
+		"no memory":              {size: 64, desc: user, used: user + 4096, avail: user + 8192, withoutMem: true},
+		"no setup at all":        {noSetup: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dev := &echo{}
+			path, _ := serve(t, vhostuser.Config{Device: dev})
+			f := realized(t, path, vhostusertest.Options{})
+			must(t, f.SetFeatures(f.Accepted()))
+			if !tc.withoutMem {
+				must(t, f.SetMemTable(f.Region()))
+			}
+			if !tc.noSetup {
+				must(t, f.SetVringNum(0, tc.size))
+				must(t, f.SetVringAddr(0, 0, tc.desc, tc.used, tc.avail, 0))
+			}
+			must(t, f.SetVringKick(0, f.Kick))
+			if err := f.SetVringEnable(0, true); !errors.Is(err, vhostusertest.ErrRefused) {
+				t.Errorf("SET_VRING_ENABLE = %v, want a refusal", err)
+			}
+			must(t, vhostusertest.WaitEvent(f.Err, hangGuard))
+			if _, err := f.GetVringBase(0); err != nil {
+				t.Errorf("GET_VRING_BASE: %v", err)
+			}
+			if n := dev.starts.Load(); n != 0 {
+				t.Errorf("device was started %d times", n)
+			}
+		})
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTruncatedMemory: a front-end that cuts the file behind guest memory
+// breaks its ring and nothing else.
+func TestTruncatedMemory(t *testing.T) {
+	for name, o := range layouts() {
+		t.Run(name, func(t *testing.T) {
+			path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+			f := dial(t, path, o)
+			exchange(t, f, []byte("before"))
+			must(t, unix.Ftruncate(f.Mem.FD, 0))
+			vhostusertest.Signal(f.Kick)
+			must(t, vhostusertest.WaitEvent(f.Err, hangGuard))
+			if _, err := f.GetVringBase(0); err != nil {
+				t.Fatalf("GET_VRING_BASE of a broken ring: %v", err)
+			}
+			f.Close()
+			exchangeOnce(t, path)
+		})
+	}
+}
+
+// TestTruncatedBeforeStart: the same while the session goroutine looks.
+func TestTruncatedBeforeStart(t *testing.T) {
+	path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+	f := dial(t, path, vhostusertest.Options{Inflight: true})
+	must(t, f.Stop())
+	must(t, f.SetMemTable(f.Region()))
+	if err := unix.Ftruncate(f.Area.FD, 0); !errors.Is(err, unix.EPERM) {
+		t.Errorf("truncating the in-flight area = %v, want EPERM: it is sealed", err)
+	}
+	must(t, unix.Ftruncate(f.Mem.FD, 0))
+	must(t, f.SetVringKick(0, f.Kick))
+	if err := f.SetVringEnable(0, true); !errors.Is(err, vhostusertest.ErrRefused) {
+		t.Errorf("SET_VRING_ENABLE = %v, want a refusal", err)
+	}
+	f.Close()
+	exchangeOnce(t, path)
+}
+
+// TestBrokenRingStaysBroken until it is stopped and set up again.
+func TestBrokenRingStaysBroken(t *testing.T) {
+	path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+	f := dial(t, path, vhostusertest.Options{})
+	f.Driver().SetAvailIdx(f.Driver().AvailIdx() + 1000) // more entries than the ring has
+	vhostusertest.Signal(f.Kick)
+	must(t, vhostusertest.WaitEvent(f.Err, hangGuard))
+	if err := f.SetVringEnable(0, true); !errors.Is(err, vhostusertest.ErrRefused) {
+		t.Errorf("SET_VRING_ENABLE = %v, want a refusal", err)
+	}
+	must(t, f.SetVringEnable(0, false))
+	must(t, f.Restart())
+	exchange(t, f, []byte("a new ring"))
+}
+
+// TestHostileEvents passes event descriptors that could block or spin.
+func TestHostileEvents(t *testing.T) {
+	t.Run("blocking call eventfd that is full", func(t *testing.T) {
+		path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+		f := dial(t, path, vhostusertest.Options{})
+		full, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+		must(t, err)
+		defer unix.Close(full)
+		b := vhostusertest.U64(math.MaxUint64 - 1)
+		_, err = unix.Write(full, b)
+		must(t, err)
+		must(t, f.SetVringCall(0, full))
+		_, err = f.Driver().Add([][]byte{{1}}, []int{1}, false)
+		must(t, err)
+		f.KickIfNeeded()
+		eventually(t, "the request is served", func() bool { _, _, _, ok := f.Driver().Poll(); return ok })
+		must(t, f.Stop())
+	})
+	t.Run("blocking kick eventfd", func(t *testing.T) {
+		path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+		f := dial(t, path, vhostusertest.Options{})
+		blocking, err := unix.Eventfd(1, unix.EFD_CLOEXEC)
+		must(t, err)
+		defer unix.Close(blocking)
+		must(t, f.SetVringKick(0, blocking))
+		must(t, f.Stop())
+	})
+	t.Run("pipe whose writer is gone", func(t *testing.T) {
+		path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+		f := dial(t, path, vhostusertest.Options{})
+		r, w, err := os.Pipe()
+		must(t, err)
+		must(t, f.SetVringKick(0, int(r.Fd())))
+		must(t, w.Close())
+		must(t, r.Close())
+		must(t, f.SetVringKick(0, f.Kick)) // and a good one works again
+		exchange(t, f, []byte("kicked"))
+		must(t, f.Stop())
+	})
+	t.Run("call pipe whose reader is gone", func(t *testing.T) {
+		path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+		f := dial(t, path, vhostusertest.Options{})
+		r, w, err := os.Pipe()
+		must(t, err)
+		must(t, f.SetVringCall(0, int(w.Fd())))
+		must(t, r.Close())
+		must(t, w.Close())
+		_, err = f.Driver().Add([][]byte{{1}}, []int{1}, false)
+		must(t, err)
+		f.KickIfNeeded()
+		eventually(t, "the request is served", func() bool { _, _, _, ok := f.Driver().Poll(); return ok })
+		must(t, f.Stop())
+	})
+}
+
+// TestKickAfterStop: a stopped ring does not process, however often it is kicked.
+func TestKickAfterStop(t *testing.T) {
+	dev := &echo{}
+	path, _ := serve(t, vhostuser.Config{Device: dev})
+	f := dial(t, path, vhostusertest.Options{})
+	must(t, f.Stop())
+	_, err := f.Driver().Add([][]byte{{1}}, []int{1}, false)
+	must(t, err)
+	vhostusertest.Signal(f.Kick)
+	must(t, f.SetVringEnable(0, true)) // no kick descriptor: stays stopped
+	if _, err := f.GetStatus(); err != nil {
+		t.Fatal(err)
+	}
+	if n := dev.handled.Load(); n != 0 {
+		t.Errorf("a stopped ring handled %d requests", n)
+	}
+	must(t, f.Continue())
+	if _, _, _, err := f.Await(); err != nil {
+		t.Errorf("after Continue: %v", err)
+	}
+}
+
+// TestDisabledRing: SET_VRING_ENABLE 0 pauses, and no kick is lost over it.
+func TestDisabledRing(t *testing.T) {
+	dev := &echo{}
+	path, _ := serve(t, vhostuser.Config{Device: dev})
+	f := dial(t, path, vhostusertest.Options{})
+	must(t, f.SetVringEnable(0, false))
+	for i := range 3 {
+		_, err := f.Driver().Add([][]byte{{byte(i)}}, []int{1}, false)
+		must(t, err)
+		vhostusertest.Signal(f.Kick)
+	}
+	if _, err := f.GetStatus(); err != nil {
+		t.Fatal(err)
+	}
+	if n := dev.handled.Load(); n != 0 {
+		t.Errorf("a disabled ring handled %d requests", n)
+	}
+	must(t, f.SetVringEnable(0, true))
+	for i := range 3 {
+		if _, _, resp, err := f.Await(); err != nil || resp[0] != byte(i) {
+			t.Errorf("Await() = %v, %v, want %d", resp, err, i)
+		}
+	}
+}
+
+func TestReconnectMany(t *testing.T) {
+	dev := &echo{}
+	path, _ := serve(t, vhostuser.Config{Device: dev})
+	dial(t, path, vhostusertest.Options{}).Close()
+	checkLeaks(t, func() {
+		for i := range 20 {
+			f := dial(t, path, vhostusertest.Options{EventIdx: true})
+			exchange(t, f, fmt.Appendf(nil, "session %d", i))
+			f.Close()
+		}
+		eventually(t, "each start has its stop", func() bool { return dev.starts.Load() == dev.stops.Load() })
+	})
+}
