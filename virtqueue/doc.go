@@ -45,7 +45,7 @@
 //
 //	word                               written by   device does
 //	split  avail {flags, idx}          driver       load
-//	split  avail used_event | any      driver       load
+//	split  avail ring[i], used_event   driver       load
 //	split  used {flags, idx}           device       store
 //	split  used avail_event | any      device|any   atomic AND, OR of its half
 //	packed descriptor {id, flags}      in turns     load; store when used

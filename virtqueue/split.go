@@ -84,7 +84,7 @@ func (r *splitRing) pop(q *Queue, c *Chain) (bool, error) {
 			ErrIndex, idx, r.nextAvail, r.nextUsed, r.size)
 	}
 	slot := int(r.nextAvail & (r.size - 1))
-	head := binary.LittleEndian.Uint16(r.avail.bytes(ringEntries+slot*availEntry, availEntry))
+	head := r.avail.load16(ringEntries + slot*availEntry)
 	if err := r.walk(q, c, head); err != nil {
 		return false, err
 	}
