@@ -24,7 +24,7 @@ func TestMarkAgainstBitByBit(t *testing.T) {
 			gpa := rapid.Uint64Range(0, (pages+8)<<12).Draw(t, "gpa")
 			n := rapid.Uint64Range(0, 70<<12).Draw(t, "n")
 			log.Mark(gpa, n)
-			for page := uint64(0); page < pages; page++ {
+			for page := range uint64(pages) {
 				if n > 0 && page >= gpa>>12 && page <= (gpa+n-1)>>12 {
 					want[4+page/8] |= 1 << (page % 8)
 				}

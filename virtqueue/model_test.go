@@ -183,7 +183,7 @@ func (m *machine) logged(action func(*rapid.T)) func(*rapid.T) {
 		before := bytes.Clone(m.d.Bytes())
 		action(t)
 		log := virtqueue.NewDirtyLog(m.log)
-		for off := 0; off < len(before); off++ {
+		for off := range before {
 			if before[off] != m.d.Bytes()[off] && !log.Dirty(m.d.GPA(off)) {
 				t.Fatalf("byte at offset %d changed in a page that is not marked", off)
 			}
