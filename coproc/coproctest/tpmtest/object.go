@@ -4,7 +4,6 @@ package tpmtest
 
 import (
 	"errors"
-	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -120,11 +119,8 @@ func (p *TPM) PolicyDigest(s Policy) (d Digest, ok bool) {
 // and so breaks if a use is lost or done twice.
 func (p *TPM) HMACSession() tpm2.Session {
 	p.t.Helper()
-	s, done, err := tpm2.HMACSession(p, tpm2.TPMAlgSHA256, 16)
+	s, _, err := tpm2.HMACSession(p, tpm2.TPMAlgSHA256, 16)
 	p.ok("StartAuthSession", err)
-	if tb, ok := p.t.(*testing.T); ok {
-		tb.Cleanup(func() { done() }) // best effort: the TPM may be gone
-	}
 	return s
 }
 

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package firmware
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/coproctest/tpmtest"
+)
+
+// cmdStart is TPM2_Startup(CLEAR), cmdExtend a PCR_Extend of PCR 10 by zeros,
+// cmdEvent a PCR_Event of PCR 10, cmdStartSession a policy session.
+var (
+	cmdStart  = []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0}
+	cmdExtend = append([]byte{
+		0x80, 0x02, 0, 0, 0, 65, 0, 0, 0x01, 0x82, 0, 0, 0, 10,
+		0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0,
+		0, 0, 0, 1, 0, 0x0b}, make([]byte, 32)...)
+	cmdEvent = []byte{
+		0x80, 0x02, 0, 0, 0, 30, 0, 0, 0x01, 0x3c, 0, 0, 0, 10,
+		0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0, 0, 1, 'x'}
+	cmdStartSession = append([]byte{
+		0x80, 0x01, 0, 0, 0, 43, 0, 0, 0x01, 0x76, 0x40, 0, 0, 7, 0x40, 0, 0, 7,
+		0, 16}, append(make([]byte, 16), 0, 0, 1, 0, 0x10, 0, 0x0b)...)
+)
+
+// once executes a command under a number and gives response and flags.
+func (r *rig) once(seq uint64, cmd []byte) ([]byte, abi.Flags, error) {
+	resp := make([]byte, abi.MaxPayload)
+	n, flags, err := r.slot.execute(seq, 0, bytes.Clone(cmd), resp)
+	return resp[:n], flags, err
+}
+
+func TestResubmitGivesRecordedResponse(t *testing.T) {
+	r := newRig(t)
+	r.powerOn(r.run)
+	for i, cmd := range [][]byte{cmdStart, cmdExtend, cmdEvent, cmdStartSession} {
+		seq := uint64(10 * (i + 1))
+		first, flags, err := r.once(seq, cmd)
+		if err != nil || flags != 0 || responseCode(first) != rcSuccess {
+			t.Fatalf("command %x = %x, %v, %v", cmd, first, flags, err)
+		}
+		again, flags, err := r.once(seq, cmd)
+		if err != nil || flags != abi.FlagReplayed || !bytes.Equal(again, first) {
+			t.Errorf("resubmitted %x = %x, %v, %v, want %x replayed", cmd, again, flags, err, first)
+		}
+		if _, _, err := r.once(seq-1, cmd); !errors.Is(err, errSeq) {
+			t.Errorf("number %d after %d: %v, want errSeq", seq-1, seq, err)
+		}
+	}
+}
+
+// TestJournalOverflow extends more often than the journal has room for.
+func TestJournalOverflow(t *testing.T) {
+	r := newRig(t)
+	r.powerOn(r.run)
+	r.tpm.Startup()
+	var want tpmtest.Digest
+	for range 2 * journalSize / len(cmdExtend) {
+		r.tpm.Extend(10, "again")
+		want = tpmtest.Extended(want, "again")
+	}
+	st := r.slot.stats
+	if st.journaled < 100 || st.checkpoints < 3 || st.checkpoints > 20 {
+		t.Errorf("%d journaled, %d checkpoints", st.journaled, st.checkpoints)
+	}
+	r.shut()
+	r.open()
+	r.powerOn(r.run)
+	if got := r.tpm.PCR(10); got != want {
+		t.Errorf("PCR 10 = %x, want %x", got, want)
+	}
+}
+
+// failed checks that a slot answers nothing but failure, until a reset.
+func (r *rig) checkFailed(what string) {
+	r.t.Helper()
+	if _, err := r.slot.powerOn(r.run); !errors.Is(err, errFailed) {
+		r.t.Fatalf("%s: power-on: %v, want errFailed", what, err)
+	}
+	if _, _, err := r.once(1000, cmdStart); !errors.Is(err, errFailed) {
+		r.t.Errorf("%s: execute: %v, want errFailed", what, err)
+	}
+	if err := r.slot.reset(); err != nil {
+		r.t.Fatalf("%s: reset: %v", what, err)
+	}
+	r.seq = 2000
+	r.tpm.Startup()
+	if got := r.tpm.PCR(10); got != (tpmtest.Digest{}) {
+		r.t.Errorf("%s: PCR 10 after reset = %x, want zero", what, got)
+	}
+	if got := r.tpm.ReadNV(tpmtest.NVBase, 4); string(got) != "keep" {
+		r.t.Errorf("%s: NV = %q, want %q", what, got, "keep")
+	}
+}
+
+// used is a slot with NV, a checkpoint and a journal, shut.
+func used(t *testing.T) *rig {
+	t.Helper()
+	r := newRig(t)
+	r.powerOn(r.run)
+	r.tpm.Startup()
+	r.tpm.DefineNV(tpmtest.NVBase, 4)
+	r.tpm.WriteNV(tpmtest.NVBase, []byte("keep"))
+	r.tpm.StartPolicy()
+	r.tpm.Extend(10, "a")
+	r.tpm.Extend(10, "b")
+	r.shut()
+	return r
+}
+
+func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
+
+// flip inverts one byte of a file.
+func (r *rig) flip(name string, off int) {
+	r.t.Helper()
+	b, err := os.ReadFile(r.path(name))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	b[off] ^= 0x41
+	if err := os.WriteFile(r.path(name), b, 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// TestDamagedVolatile: a run whose volatile state is damaged fails, and a
+// reset or a new run makes the TPM good again. The NV is never touched.
+func TestDamagedVolatile(t *testing.T) {
+	serial := uint32(0)
+	for name, damage := range map[string]func(r *rig){
+		"missing":   func(r *rig) { os.Remove(r.path(volatileName)) },
+		"empty":     func(r *rig) { os.Truncate(r.path(volatileName), 0) },
+		"truncated": func(r *rig) { os.Truncate(r.path(volatileName), volSize-1) },
+		"too long":  func(r *rig) { os.Truncate(r.path(volatileName), volSize+1) },
+		"header":    func(r *rig) { r.flip(volatileName, 20) },
+		"commit":    func(r *rig) { r.flip(volatileName, commitOffset+5) },
+		"journal":   func(r *rig) { r.flip(volatileName, journalOffset+40) },
+		"journal 2": func(r *rig) { r.flip(volatileName, journalOffset+150) },
+		"checkpoint": func(r *rig) {
+			r.flip(volatileName, slotOffset+int(serial&1)*slotSize+ckptVolatile+100)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := used(t)
+			r.open()
+			r.powerOn(r.run)
+			serial = r.slot.serial
+			r.shut()
+			damage(r)
+			r.open()
+			r.checkFailed(name)
+			r.shut()
+
+			damage(r)
+			r.open()
+			r.powerOn([abi.RunIDSize]byte{0xee})
+			r.seq = r.slot.seq
+			r.tpm.Startup()
+		})
+	}
+}
+
+// TestEveryDamagedByte flips each byte that counts in the volatile file in
+// turn: no flip may go unnoticed.
+func TestEveryDamagedByte(t *testing.T) {
+	r := used(t)
+	b, err := os.ReadFile(r.path(volatileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := r.stateBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, sum, err := parseState(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	intact := func() error {
+		if err := checkVolatileHeader(b[:volHeaderSize], d.slotID); err != nil {
+			return err
+		}
+		v := &volatileFile{mem: b}
+		c, journal, err := v.current(sum)
+		for rest := v.journal()[:journal]; err == nil && len(rest) > 0; {
+			_, rest, err = nextEntry(rest, c.serial)
+		}
+		return err
+	}
+	if err := intact(); err != nil {
+		t.Fatalf("before any damage: %v", err)
+	}
+	v := &volatileFile{mem: b}
+	word, _ := v.committed()
+	at := slotOffset + int(word.serial&1)*slotSize
+	c, _ := parseCheckpoint(v.slot(word.serial))
+	check := func(from, n int) {
+		t.Helper()
+		for i := from; i < from+n; i++ {
+			for _, x := range []byte{0x01, 0x80, 0xff} {
+				b[i] ^= x
+				if err := intact(); err == nil {
+					t.Errorf("byte %#x xor %#x: not noticed", i, x)
+				}
+				b[i] ^= x
+			}
+		}
+	}
+	check(0, volHeaderSize)
+	check(commitOffset, 8)
+	check(at, ckptHeaderSize+len(c.response))
+	check(at+ckptVolatile, len(c.volatile))
+	check(journalOffset, word.journal)
+}
+
+func (r *rig) stateBytes() ([]byte, error) { return os.ReadFile(r.path(stateName)) }
+
+// TestDamagedState: a directory that is not a whole, own slot is refused and
+// left as it is. No TPM is ever made in it.
+func TestDamagedState(t *testing.T) {
+	other := used(t)
+	for name, tc := range map[string]struct {
+		damage func(r *rig)
+		want   error
+	}{
+		"state missing":   {func(r *rig) { os.Remove(r.path(stateName)) }, errCorrupt},
+		"state empty":     {func(r *rig) { os.Truncate(r.path(stateName), 0) }, errCorrupt},
+		"state truncated": {func(r *rig) { os.Truncate(r.path(stateName), 500) }, errCorrupt},
+		"state magic":     {func(r *rig) { r.flip(stateName, 0) }, errCorrupt},
+		"state version":   {func(r *rig) { r.flip(stateName, 12) }, errCorrupt},
+		"state body":      {func(r *rig) { r.flip(stateName, stateHeaderSize+7) }, errCorrupt},
+		"state is a link": {func(r *rig) {
+			os.Rename(r.path(stateName), r.path("elsewhere"))
+			os.Symlink("elsewhere", r.path(stateName))
+		}, nil},
+		"state is a directory": {func(r *rig) {
+			os.Remove(r.path(stateName))
+			os.Mkdir(r.path(stateName), 0o700)
+		}, errCorrupt},
+		"unknown file only": {func(r *rig) {
+			os.Remove(r.path(stateName))
+			os.Rename(r.path(volatileName), r.path("notes.txt"))
+		}, errCorrupt},
+		"open to others": {func(r *rig) { os.Chmod(r.dir, 0o750) }, os.ErrPermission},
+		"foreign volatile": {func(r *rig) {
+			b, _ := os.ReadFile(other.path(volatileName))
+			copy(b, appendVolatileHeader(nil, [16]byte{9}))
+			os.WriteFile(r.path(volatileName), b, 0o600)
+		}, errForeign},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := used(t)
+			tc.damage(r)
+			before, _ := os.ReadDir(r.dir)
+			err := r.tryOpen()
+			if err == nil || tc.want != nil && !errors.Is(err, tc.want) {
+				t.Fatalf("open = %v, want %v", err, tc.want)
+			}
+			if after, _ := os.ReadDir(r.dir); len(after) != len(before) {
+				t.Errorf("directory had %v, has %v", before, after)
+			}
+		})
+	}
+}
+
+// TestCreation: a TPM is made in a missing or empty directory, also where an
+// earlier creation was cut short, and exactly once.
+func TestCreation(t *testing.T) {
+	for name, prepare := range map[string]func(dir string){
+		"missing":   func(string) {},
+		"empty":     func(dir string) { os.Mkdir(dir, 0o700) },
+		"cut short": func(dir string) { os.Mkdir(dir, 0o700); os.WriteFile(dir+"/"+stateTmpName, []byte("x"), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &rig{t: t, dir: filepath.Join(t.TempDir(), "slot")}
+			prepare(r.dir)
+			r.open()
+			id := r.slot.state.slotID
+			r.shut()
+			r.open()
+			if r.slot.state.slotID != id || r.slot.state.generation != 1 {
+				t.Errorf("second open made a new TPM")
+			}
+			r.shut()
+			for _, e := range []string{"", lockName, stateName} {
+				info, err := os.Stat(r.path(e))
+				if err != nil || info.Mode().Perm()&0o077 != 0 {
+					t.Errorf("%q: mode %v, %v", e, info.Mode(), err)
+				}
+			}
+		})
+	}
+}
+
+func TestSecondOpenerIsRefused(t *testing.T) {
+	r := newRig(t)
+	if _, err := openDir(r.dir); !errors.Is(err, errInUse) {
+		t.Errorf("second open: %v, want errInUse", err)
+	}
+}
+
+// TestOldState: swapping in an older state file must not bring back an old
+// moment of this run.
+func TestOldState(t *testing.T) {
+	r := used(t)
+	old, err := r.stateBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	r.powerOn(r.run)
+	r.tpm.DefineNV(tpmtest.NVBase+1, 4)
+	r.shut()
+	if err := os.WriteFile(r.path(stateName), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	r.checkFailed("older state file")
+}
