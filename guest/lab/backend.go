@@ -5,11 +5,13 @@ package lab
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -38,12 +40,9 @@ func (r *Rig) StartBackend(ctx context.Context, opts BackendOptions) (*Backend, 
 	if err != nil {
 		return nil, fmt.Errorf("lab: vhost-user-vtpm: %w", err)
 	}
-	defer notify.Close()
-	defer os.Remove(ready)
-
 	p, err := startProcess("vhost-user-vtpm", r.log("vhost-user-vtpm"), []string{"NOTIFY_SOCKET=" + ready}, opts.argv(r, socket)...)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, notify.Close())
 	}
 	b := &Backend{Socket: socket, process: p}
 	r.own(b)
@@ -68,21 +67,29 @@ func (o BackendOptions) argv(r *Rig, socket string) []string {
 	return append(argv, o.Extra...)
 }
 
-// awaitReady waits for READY=1 (sd_notify(3)) or the program's end.
+// awaitReady waits for READY=1 (sd_notify(3)) or the program's end. It takes
+// over notify, to which the program goes on to report until it ends.
 func awaitReady(ctx context.Context, notify *net.UnixConn, p *process) error {
-	got := make(chan struct{})
+	ready := make(chan struct{})
 	go func() {
-		defer close(got)
+		said := sync.OnceFunc(func() { close(ready) })
 		buf := make([]byte, 4096)
 		for {
-			n, err := notify.Read(buf) // ends when the caller closes notify
-			if err != nil || bytes.Contains(buf[:n], []byte("READY=1")) {
+			n, err := notify.Read(buf)
+			if err != nil {
 				return
+			}
+			if bytes.Contains(buf[:n], []byte("READY=1")) {
+				said()
 			}
 		}
 	}()
+	go func() {
+		<-p.done
+		notify.Close()
+	}()
 	select {
-	case <-got:
+	case <-ready:
 		return nil
 	case <-p.done:
 		return fmt.Errorf("lab: %s ended before it was ready: %w%s", p.name, p.waitErr, p.logTail())

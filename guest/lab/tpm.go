@@ -25,7 +25,6 @@ type TPM interface {
 // VirtioTPM is the TPM behind a vhost-user backend.
 type VirtioTPM struct {
 	Backend *Backend
-	Packed  bool           // offer the packed ring to the guest
 	Props   map[string]any // further properties of QEMU's device
 }
 
@@ -37,7 +36,6 @@ func (t VirtioTPM) properties() map[string]any {
 		"virtio-id":   38,
 		"num_vqs":     1,
 		"config_size": 8,
-		"packed":      t.Packed,
 	}
 	maps.Copy(props, t.Props)
 	return props
