@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -57,6 +58,8 @@ func NewClient(conn io.ReadWriteCloser, logger hclog.Logger) *Client {
 		done:    make(chan struct{}),
 		news:    make(chan struct{}),
 		pending: make(map[uint64]chan reply),
+		// A late answer to a client that was here before must match nothing.
+		nextID: rand.Uint64() >> 1,
 	}
 	go c.readLoop()
 	go c.askLoop()

@@ -153,19 +153,26 @@ static int tpm_virtio_wait(struct tpm_virtio *tv)
 		return 0;
 	if (tpm_virtio_dead(tv))
 		return -EIO;
-	if (left < 0)
+	/*
+	 * Only a killed caller cancels. A device that lets the time limit pass
+	 * is beyond that, and a hypervisor may stall, or even die, on a write
+	 * to the configuration of a device whose backend is gone. An unbind may
+	 * be the attempt to replace just such a device, and resets it anyway.
+	 */
+	if (left < 0) {
 		why = -EINTR;
-	else if (READ_ONCE(tv->abort))
+		tpm_virtio_cancel(tv->chip);
+	} else if (READ_ONCE(tv->abort)) {
 		why = -ENODEV;
-	else
+	} else {
 		why = -ETIME;
+	}
 
 	/*
 	 * The response of a command that still comes back is passed on: it says
 	 * truly whether the TPM has executed or canceled it, and the core's
 	 * resource manager must learn of handles that it created.
 	 */
-	tpm_virtio_cancel(tv->chip);
 	wait_event_timeout(tv->done,
 			   tpm_virtio_returned(tv) || tpm_virtio_dead(tv),
 			   TPM_VIRTIO_GRACE);
