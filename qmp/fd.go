@@ -22,8 +22,7 @@ func (c *Client) CloseFD(ctx context.Context, name string) error {
 }
 
 // AddFD gives QEMU a duplicate of f in a new descriptor set, which options that
-// take a path can open as /dev/fdset/ID. A set that nothing has open goes away
-// with the last monitor connection.
+// take a path can open as /dev/fdset/ID. The command remove-fd removes it.
 func (c *Client) AddFD(ctx context.Context, f *os.File) (raw.AddfdInfo, error) {
 	var info raw.AddfdInfo
 	err := c.ExecuteWithFD(ctx, Command{Execute: "add-fd"}, &info, f)
