@@ -4,6 +4,7 @@ package firmware
 
 import (
 	"encoding/binary"
+	"errors"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -187,3 +188,36 @@ func nvName(t *testing.T, tpm *tpmtest.TPM) tpm2.TPM2BName {
 	}
 	return r.NVName
 }
+
+// TestUnsureState: if nobody can say whether the new state will last, the slot
+// fails, and a reset writes the state anew.
+func TestUnsureState(t *testing.T) {
+	r := newRig(t)
+	r.powerOn(r.run)
+	r.tpm.Startup()
+	r.slot.dir.replace = func(d *stateDir, data []byte) error {
+		return errors.Join(r.replace(d, data), errUnsure)
+	}
+	if rc, err := r.send(cmdDefine); !errors.Is(err, errFailed) {
+		t.Fatalf("command with an unsure write = %x, %v, want errFailed", rc, err)
+	}
+	r.slot.dir.replace = r.replace
+	r.reset()
+	r.tpm.Startup()
+	r.tpm.Extend(10, "x")
+	pcr := r.tpm.PCR(10)
+	r.shut()
+	r.open()
+	if reply := r.powerOn(r.run); !reply.Resumed {
+		t.Errorf("power-on = %+v, want a resume", reply)
+	}
+	if got := r.tpm.PCR(10); got != pcr {
+		t.Errorf("PCR 10 = %x, want %x", got, pcr)
+	}
+}
+
+// cmdDefine is TPM2_NV_DefineSpace of 0x01800000 by the owner, 4 bytes.
+var cmdDefine = []byte{
+	0x80, 0x02, 0, 0, 0, 45, 0, 0, 0x01, 0x2a, 0x40, 0, 0, 1,
+	0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0,
+	0, 0, 0, 14, 0x01, 0x80, 0, 0, 0, 0x0b, 0x00, 0x06, 0x00, 0x06, 0, 0, 0, 4}

@@ -80,10 +80,10 @@ func (s *slot) cycle(run [abi.RunIDSize]byte) error {
 }
 
 // save records the TPM right after a power cycle. The state file is written
-// only if it changes.
+// only if that changes it.
 func (s *slot) save(next *durable) error {
 	m := moment{seq: s.seq, run: next.run, bound: s.sum, pristine: true}
-	if next.run == s.state.run && bytes.Equal(next.permanent, s.state.permanent) {
+	if !s.unsure && next.run == s.state.run && bytes.Equal(next.permanent, s.state.permanent) {
 		return s.checkpoint(&m)
 	}
 	next.generation++

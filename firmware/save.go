@@ -110,11 +110,13 @@ func (s *slot) writeState(d *durable, m *moment) error {
 	}
 	if err := s.dir.replace(s.dir, image); err != nil {
 		if errors.Is(err, errUnsure) {
+			s.unsure = true
 			return err
 		}
 		return fmt.Errorf("%w: %w", errNotWritten, err)
 	}
 	s.adopt(d, sum)
+	s.unsure = false
 	s.commitPrepared(m)
 	s.stats.durable++
 	return nil

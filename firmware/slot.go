@@ -33,6 +33,7 @@ type slot struct {
 
 	state    durable  // as on disk
 	sum      stateSum // of the file on disk
+	unsure   bool     // state may not be what is on disk: write it anew
 	serial   uint32   // of the committed checkpoint
 	journal  int      // committed bytes of journal
 	pristine bool     // nothing to reset

@@ -173,13 +173,11 @@ func (s *slot) Health(ctx context.Context) (coproc.Health, error) {
 	}
 	defer s.mu.Unlock()
 	h := coproc.Health{State: abi.SlotFailed, Restarts: s.restarts}
-	if s.w == nil {
-		return h, nil
-	}
-	c, err := s.admin(&abi.Submission{Op: abi.OpHealth})
+	c, err := s.askHealth()
 	if err != nil {
-		return h, nil
+		return h, nil // no worker to ask: that is the answer
 	}
+	h.Restarts = s.restarts
 	r, err := abi.ParseHealthReply(c.Payload)
 	if err != nil {
 		return h, opError("health", err)
@@ -191,6 +189,25 @@ func (s *slot) Health(ctx context.Context) (coproc.Health, error) {
 	h.Journaled, h.DurableWrites = r.Journaled, r.DurableWrites
 	h.Generation, h.EngineVersion = r.Generation, r.EngineVersion
 	return h, nil
+}
+
+// askHealth asks the worker, after bringing back one that died meanwhile.
+func (s *slot) askHealth() (abi.Completion, error) {
+	health := &abi.Submission{Op: abi.OpHealth}
+	if s.w != nil {
+		if c, err := s.admin(health); err == nil {
+			return c, nil
+		}
+	}
+	if s.failed == nil && s.powered {
+		if err := s.revive(); err != nil {
+			return abi.Completion{}, s.fail(err)
+		}
+	}
+	if s.w == nil {
+		return abi.Completion{}, coproc.ErrFailed
+	}
+	return s.admin(health)
 }
 
 // Close implements coproc.Slot.

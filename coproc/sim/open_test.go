@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"hwvtpm/coproc"
+	"hwvtpm/coproc/abi"
+)
+
+// TestOpenErrors: what the worker finds wrong with its directory comes to the
+// caller as a sentinel, a status and words.
+func TestOpenErrors(t *testing.T) {
+	for name, tc := range map[string]struct {
+		prepare func(t *testing.T, dir string)
+		want    error
+		status  abi.Status
+		words   string
+	}{
+		"in use": {func(t *testing.T, dir string) { openSlot(t, dir) },
+			coproc.ErrInUse, abi.StatusInUse, "in use"},
+		"not a slot": {func(t *testing.T, dir string) {
+			os.Mkdir(dir, 0o700)
+			os.WriteFile(filepath.Join(dir, "holiday.jpg"), nil, 0o600)
+		}, coproc.ErrCorrupt, abi.StatusCorrupt, "empty directory"},
+		"corrupt": {func(t *testing.T, dir string) {
+			c, _ := openSlot(t, dir)
+			c.Close()
+			path := filepath.Join(dir, "state")
+			b, _ := os.ReadFile(path)
+			b[len(b)/2] ^= 1
+			os.WriteFile(path, b, 0o600)
+		}, coproc.ErrCorrupt, abi.StatusCorrupt, "backup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "tpm")
+			tc.prepare(t, dir)
+			c, err := Open(testConfig(t, dir))
+			if err == nil {
+				c.Close()
+				t.Fatal("Open succeeded")
+			}
+			e, ok := errors.AsType[*coproc.Error](err)
+			if !ok || !errors.Is(err, tc.want) || e.Status != tc.status || !strings.Contains(err.Error(), tc.words) {
+				t.Errorf("Open: %v, want %v, status %v, with %q", err, tc.want, tc.status, tc.words)
+			}
+		})
+	}
+}
+
+func TestOpenWithoutEngine(t *testing.T) {
+	cfg := testConfig(t, filepath.Join(t.TempDir(), "tpm"))
+	cfg.EnginePath = "/nonexistent/engine"
+	if _, err := Open(cfg); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Open: %v, want os.ErrNotExist", err)
+	}
+	cfg.EnginePath = "/bin/true" // ends without a word
+	if _, err := Open(cfg); err == nil {
+		t.Error("Open with an engine that says nothing succeeded")
+	}
+}
+
+// TestLogLines: the worker's lines keep their level, and a child cannot make
+// the parent hold or print without bound.
+func TestLogLines(t *testing.T) {
+	for _, tc := range []struct{ in, want string }{
+		{"info made\n", "[INFO]  made\n"},
+		{"error bad\nwarn odd\n", "[ERROR] bad\n[WARN]  odd\n"},
+		{"libtpms: oops\n", "[WARN]  libtpms: oops\n"},
+		{"\n\ninfo x\n", "[INFO]  x\n"},
+		{"info\n", "[WARN]  info\n"},
+		{"info \xff\n", "[INFO]  ?\n"},
+		{"no end", ""},
+		{strings.Repeat("a", 3*maxLogLine) + "\n", "[WARN]  " + strings.Repeat("a", maxLogLine) + "\n"},
+	} {
+		var out bytes.Buffer
+		log := hclog.New(&hclog.LoggerOptions{Output: &out, DisableTime: true})
+		w := &logWriter{log: log}
+		for i := range len(tc.in) {
+			w.Write([]byte(tc.in[i : i+1]))
+		}
+		if out.String() != tc.want {
+			t.Errorf("%.20q: log %.40q, want %.40q", tc.in, out.String(), tc.want)
+		}
+	}
+}
+
+// TestExecuteAllocatesNothing: the way of a command is free of garbage.
+func TestExecuteAllocatesNothing(t *testing.T) {
+	r := startSlot(t, testConfig(t, filepath.Join(t.TempDir(), "tpm")))
+	resp := make([]byte, coproc.MaxTransfer)
+	ctx := t.Context()
+	n := testing.AllocsPerRun(100, func() {
+		if _, err := r.Execute(ctx, coproc.Command{Bytes: cmdGetRandom32}, resp); err != nil {
+			t.Fatal(err)
+		}
+	})
+	// A context that can end costs the watch over it; one that cannot, nothing.
+	if n > 4 {
+		t.Errorf("%v allocations for a command", n)
+	}
+}
