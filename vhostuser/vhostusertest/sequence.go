@@ -5,6 +5,7 @@ package vhostusertest
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	vu "hwvtpm/vhostuser"
 )
@@ -161,4 +162,31 @@ func (f *Frontend) Restart() error {
 	}
 	f.newDriver(0)
 	return f.Start()
+}
+
+// Reconnect goes on with the same guest on a new connection, as QEMU does when
+// its back-end was restarted. The queue continues at what was used so far,
+// since the old back-end can no longer be asked.
+func (f *Frontend) Reconnect(path string) error {
+	_ = f.Sock.Close()
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("vhostusertest: %w", err)
+	}
+	f.Sock = c
+	f.base = f.place()
+	return errors.Join(f.Realize(), f.Start())
+}
+
+// place is the vring base at which nothing is in flight.
+func (f *Frontend) place() uint32 {
+	if !f.opts.Packed {
+		return uint32(f.driver.UsedIdx())
+	}
+	slot, wrap := f.driver.NextSlot()
+	at := uint32(slot)
+	if wrap {
+		at |= 1 << 15
+	}
+	return at | at<<16
 }
