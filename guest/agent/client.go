@@ -186,7 +186,7 @@ func (c *Client) write(req request) error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	if _, err := c.conn.Write(b); err != nil {
-		return fmt.Errorf("write: %w", err)
+		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	return nil
 }
