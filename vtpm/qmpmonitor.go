@@ -128,7 +128,8 @@ func (m *QMPMonitor) Poll() (reset bool, err error) {
 	err = m.client.Drain()
 	for {
 		if _, ok := m.resets.TryNext(); !ok {
-			return reset, err
+			// Events that were too many to keep were resets too.
+			return reset || m.resets.Overflowed(), err
 		}
 		reset = true
 	}
