@@ -47,6 +47,7 @@ type ring struct {
 	req     virtqueue.Request
 	in, out []byte
 	polled  [2]unix.PollFd
+	armed   bool // kicks were asked for since the last request
 }
 
 // area is a part of a ring in user addresses.

@@ -64,7 +64,7 @@ func (r *ring) fetch() step {
 
 // popLocked pops a chain and copies it in. When the ring is empty it asks for
 // kicks and looks once more, since a driver that added work before it saw
-// that wish has not kicked. If a second look finds nothing although
+// that wish has not kicked. If the second look finds nothing although
 // EnableKick promised work, the driver plays games, and may kick.
 func (r *ring) popLocked() (ok bool, err error) {
 	defer recoverFault(&err)
@@ -72,15 +72,18 @@ func (r *ring) popLocked() (ok bool, err error) {
 		return false, err
 	}
 	if !ok {
+		r.armed = true
 		more, err := r.queue.EnableKick()
 		if err != nil || !more {
 			return false, err
 		}
-		r.queue.DisableKick()
 		if ok, err = r.queue.Pop(&r.chain); err != nil || !ok {
-			_, _ = r.queue.EnableKick()
 			return false, err
 		}
+	}
+	if r.armed {
+		r.armed = false
+		r.queue.DisableKick()
 	}
 	r.inflight.begin(r.chain.Head())
 	return true, r.copyInLocked()

@@ -65,7 +65,8 @@ const acceptRetry = 100 * time.Millisecond
 // Serve accepts front-ends on ln, one after the other; who connects meanwhile
 // waits in the listen queue. A session that fails is logged and ends nothing
 // but itself. Serve returns nil when ctx ends or the server is closed, and an
-// error when ln is closed under it. It does not close ln.
+// error when ln is closed under it. It does not close ln, but leaves it with an
+// accept deadline in the past.
 func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 	ctx, leave, err := s.enter(ctx)
 	if err != nil {
@@ -80,7 +81,6 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 			if err == nil {
 				_ = c.Close()
 			}
-			_ = ln.SetDeadline(time.Time{})
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("vhost-user: accept: %w", err)
@@ -143,7 +143,7 @@ func (s *Server) session(ctx context.Context, c *net.UnixConn) error {
 	if ctx.Err() != nil {
 		err = nil
 	}
-	log.Info("front-end disconnected", "error", err)
+	log.Info("front-end disconnected")
 	if s.cfg.OnDisconnect != nil {
 		s.cfg.OnDisconnect(err)
 	}

@@ -12,13 +12,11 @@ import (
 // fastPath is the front-end's half of ExchangeInto: one chain at a time, in
 // buffers that were laid out once.
 type fastPath struct {
-	d        *queuetest.Driver
-	opts     Options
-	in, out  int // offsets of the buffers
-	table    int // offset of the indirect table
-	used     uint16
-	respCap  int
-	reqLimit int
+	d       *queuetest.Driver
+	opts    Options
+	in, out int // offsets of the buffers
+	table   int // offset of the indirect table
+	used    uint16
 }
 
 // fastBuffer is the size of each of the two buffers.
@@ -28,7 +26,7 @@ func (f *Frontend) newFastPath() (*fastPath, error) {
 	if f.driver.InFlight() > 0 {
 		return nil, fmt.Errorf("vhostusertest: %d chains in flight", f.driver.InFlight())
 	}
-	p := &fastPath{d: f.driver, opts: f.opts, reqLimit: fastBuffer}
+	p := &fastPath{d: f.driver, opts: f.opts}
 	p.in, p.out, p.table = p.d.Alloc(fastBuffer), p.d.Alloc(fastBuffer), p.d.Alloc(32)
 	if !f.opts.Packed {
 		p.used = p.d.UsedIdx()
