@@ -95,14 +95,14 @@ func TestRequestMarksExactlyItsPages(t *testing.T) {
 			if cfg.Log.Count() != 0 {
 				t.Fatalf("packed %v: %d pages marked by reading", packed, cfg.Log.Count())
 			}
-			if _, err := c.WriteAt(q, make([]byte, 4100), 1<<12); err != nil { // 5 and 6
+			if _, err := c.WriteAt(q, make([]byte, 8200), 1<<12); err != nil { // 5, 6 and 7
 				t.Fatal(err)
 			}
-			push(t, q, &c, 5<<12)
+			push(t, q, &c, 3<<12)
 			if _, err := q.EnableKick(); err != nil {
 				t.Fatal(err)
 			}
-			want := []byte{0x60, 0, 0, 0}
+			want := []byte{0xe0, 0, 0, 0}
 			if logUsed {
 				want[0] |= 2
 			}
@@ -130,5 +130,18 @@ func TestSetLog(t *testing.T) {
 	serve(t, d, q, 1)
 	if !bytes.Equal(bitmap, make([]byte, 4)) {
 		t.Errorf("bitmap %x after the log was taken away", bitmap)
+	}
+}
+
+// In a ring of several pages the used entry and the index are on different ones.
+func TestSplitUsedEntryIsLogged(t *testing.T) {
+	d := queuetest.NewDriver(queuetest.Options{Size: 1024, Base: 700, Mem: make([]byte, 16<<12)})
+	bitmap := make([]byte, 4)
+	cfg := d.Config()
+	cfg.Log, cfg.LogUsed, cfg.LogUsedAddr = virtqueue.NewDirtyLog(bitmap), true, d.GPA(d.Layout().Device)
+	serve(t, d, open(t, d, cfg), 1)
+	entry := d.GPA(d.Layout().Device + 4 + 700*8)
+	if !cfg.Log.Dirty(entry) || !cfg.Log.Dirty(cfg.LogUsedAddr) || cfg.Log.Count() != 2 {
+		t.Errorf("bitmap %x, want the pages of %#x and %#x", bitmap, entry, cfg.LogUsedAddr)
 	}
 }

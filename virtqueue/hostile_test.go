@@ -302,6 +302,20 @@ func TestSplitTooManyInFlight(t *testing.T) {
 	push(t, q, &chains[0], 0) // what was popped before may still be pushed
 }
 
+// An available index taken back (2.7.6.1) is noticed even where it still lies
+// within the ring, among the chains in flight.
+func TestSplitAvailIdxBehindChainsInFlight(t *testing.T) {
+	d, q := pair(t, queuetest.Options{Size: 4})
+	for range 2 {
+		add(t, d, nil, []int{1}, false)
+		pop(t, q, new(virtqueue.Chain))
+	}
+	d.SetAvailIdx(1)
+	if ok, err := q.Pop(new(virtqueue.Chain)); ok || !errors.Is(err, virtqueue.ErrIndex) {
+		t.Errorf("Pop = %v, %v, want ErrIndex", ok, err)
+	}
+}
+
 // Wrap counter games: slots that are in flight are not available, whatever
 // their flags say (2.8.16: a driver MUST NOT change a descriptor before it is
 // used).

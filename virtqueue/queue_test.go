@@ -49,6 +49,21 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+// Ring words need an alignment in this process too, whatever the addresses say.
+func TestNewRefusesMisalignedMapping(t *testing.T) {
+	for _, packed := range []bool{false, true} {
+		d := queuetest.NewDriver(queuetest.Options{Packed: packed})
+		odd := make([]byte, len(d.Bytes())+1)[1:]
+		mem, err := virtqueue.NewMemory([]virtqueue.Region{{GPA: d.GPA(0), UserAddr: d.User(0), Mem: odd}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := virtqueue.New(mem, d.Config()); !errors.Is(err, virtqueue.ErrConfig) {
+			t.Errorf("packed %v: New = %v, want ErrConfig", packed, err)
+		}
+	}
+}
+
 // New reads positions only: a session that is set up and torn down leaves no
 // trace in the guest.
 func TestNewWritesNothing(t *testing.T) {
@@ -152,6 +167,33 @@ func TestSetMemoryMovesTheMapping(t *testing.T) {
 	})
 }
 
+// Buffers are translated at each use: after the table lost them, using them is
+// an error and not a stale pointer.
+func TestBufferLeavesTheMemoryTable(t *testing.T) {
+	forEachFormat(t, 8, func(t *testing.T, o queuetest.Options) {
+		d, q := pair(t, o)
+		keep := d.Alloc(4096) + 4096
+		d.Alloc(64) // the buffers of Add are behind keep
+		add(t, d, [][]byte{[]byte("request")}, []int{8}, false)
+		var c virtqueue.Chain
+		pop(t, q, &c)
+		mem, err := virtqueue.NewMemory([]virtqueue.Region{{GPA: d.GPA(0), UserAddr: d.User(0), Mem: d.Bytes()[:keep]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := q.SetMemory(mem); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.ReadAt(mem, make([]byte, 7), 0); n != 0 || !errors.Is(err, virtqueue.ErrNoRegion) {
+			t.Errorf("ReadAt = %d, %v, want ErrNoRegion", n, err)
+		}
+		if n, err := c.WriteAt(q, make([]byte, 8), 0); n != 0 || !errors.Is(err, virtqueue.ErrNoRegion) {
+			t.Errorf("WriteAt = %d, %v, want ErrNoRegion", n, err)
+		}
+		push(t, q, &c, 0)
+	})
+}
+
 // A memory table without the ring leaves a queue that touches nothing.
 func TestSetMemoryWithoutTheRing(t *testing.T) {
 	forEachFormat(t, 8, func(t *testing.T, o queuetest.Options) {
@@ -206,6 +248,10 @@ func wantClosed(t *testing.T, q *virtqueue.Queue, c *virtqueue.Chain) {
 	}
 	if q.NeedCall() {
 		t.Error("NeedCall = true")
+	}
+	empty, _ := virtqueue.NewMemory(nil)
+	if err := q.SetMemory(empty); !errors.Is(err, virtqueue.ErrClosed) {
+		t.Errorf("SetMemory = %v, want ErrClosed", err)
 	}
 	q.DisableKick()
 }

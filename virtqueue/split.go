@@ -5,7 +5,6 @@ package virtqueue
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 )
 
 // Offsets in the split ring's parts.
@@ -174,11 +173,11 @@ func (r *splitRing) needCall() bool {
 		return false
 	case !r.eventIdx:
 		return r.avail.load16(ringFlags)&availNoInterrupt == 0
-	case first || n > math.MaxUint16:
+	case first:
 		return true
 	}
 	event := r.avail.load16(ringEntries + int(r.size)*availEntry)
-	return uint32(r.nextUsed-event-1) < n // event is among the n last entries
+	return uint32(r.nextUsed-event-1) < n // event is among the n last entries; always, if n is above 65535
 }
 
 // arm: 2.7.10. With EVENT_IDX used.flags stays 0 and avail_event names the
