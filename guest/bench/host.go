@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hwvtpm/guest/agent"
+)
+
+// HostRow is one command in one placement.
+type HostRow struct {
+	Placement string  `json:"placement"`
+	Command   string  `json:"command"` // the agent's name of it
+	Ring      Dist    `json:"ring"`    // kick to call, split ring
+	Packed    Dist    `json:"packed"`  // kick to call, packed ring
+	Slot      Dist    `json:"slot"`    // coprocessor driver and engine
+	Swtpm     Dist    `json:"swtpm"`   // write and read on swtpm's socket
+	Engine    Dist    `json:"engine"`  // libtpms alone; only where placed freely
+	Ratio     float64 `json:"ratio"`   // ring / swtpm, medians
+	CPU       HostCPU `json:"cpu"`
+}
+
+// HostCPU is processor time per command, a mean over all rounds. What is
+// missing to the round trip is waiting: for a wake-up, or for the processor.
+type HostCPU struct {
+	Client      time.Duration `json:"client_ns"`
+	Backend     time.Duration `json:"backend_ns"`
+	Engine      time.Duration `json:"engine_ns"`
+	SwtpmClient time.Duration `json:"swtpm_client_ns"`
+	Swtpm       time.Duration `json:"swtpm_ns"`
+}
+
+// The contestants of the host part, in the order of a round.
+const (
+	onRing = iota
+	onPacked
+	onSlot
+	onSwtpm
+	contestants
+)
+
+// hostBench holds all contestants at once.
+type hostBench struct {
+	targets [contestants]target
+	direct  *direct
+	scripts []script
+	plan    Plan
+}
+
+func newHostBench(ctx context.Context, p programs, dir string, plan Plan) (*hostBench, error) {
+	h := &hostBench{plan: plan}
+	open := [contestants]func(dir string) (target, error){
+		onRing:   func(d string) (target, error) { return openRing(ctx, p, d, "bench", false) },
+		onPacked: func(d string) (target, error) { return openRing(ctx, p, d, "bench", true) },
+		onSlot:   func(d string) (target, error) { return openSlot(ctx, p, d) },
+		onSwtpm:  func(d string) (target, error) { return openSwtpm(ctx, d) },
+	}
+	for i, f := range open {
+		if err := h.open(i, filepath.Join(dir, fmt.Sprint(i)), f); err != nil {
+			return nil, errors.Join(err, h.close())
+		}
+	}
+	var err error
+	if h.direct, err = openDirect(ctx, dir); err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	if h.scripts, err = scripts(h.targets[onSlot], agent.BenchCommands); err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	return h, nil
+}
+
+func (h *hostBench) open(i int, dir string, open func(string) (target, error)) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	t, err := open(dir)
+	if err != nil {
+		return err
+	}
+	h.targets[i] = t
+	return startup(t)
+}
+
+func (h *hostBench) close() error {
+	for _, t := range h.targets {
+		if t != nil {
+			t.close()
+		}
+	}
+	if h.direct != nil {
+		h.direct.close()
+	}
+	return setAffinity(0, anyCPU)
+}
+
+// run measures all commands where processes are placed freely, and the short
+// ones in the other placements.
+func (h *hostBench) run(progress func(string, ...any)) ([]HostRow, error) {
+	var rows []HostRow
+	for _, place := range placements() {
+		for _, t := range h.targets {
+			if err := place.apply(t.pids()); err != nil {
+				return nil, err
+			}
+		}
+		for _, s := range h.scripts {
+			if place.client != anyCPU && !slices.Contains(shortCommands, s.name) {
+				continue
+			}
+			progress("host, %s: %s", place.name, commandNames[s.name])
+			row, err := h.measure(s)
+			if err != nil {
+				return nil, err
+			}
+			row.Placement = place.name
+			if place.client == anyCPU {
+				if row.Engine, err = h.measureEngine(s); err != nil {
+					return nil, err
+				}
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
+}
+
+// measure lets the contestants take turns.
+func (h *hostBench) measure(s script) (HostRow, error) {
+	n := h.plan.iterations(s.name)
+	var all [contestants]series
+	var cpu cpuMeter
+	for range h.plan.Rounds {
+		for i, t := range h.targets {
+			cpu.begin(t)
+			samples, err := s.play(t, h.plan.warmup(s.name), n)
+			if err != nil {
+				return HostRow{}, err
+			}
+			cpu.end(i, len(samples)+h.plan.warmup(s.name))
+			all[i].add(samples)
+		}
+	}
+	row := HostRow{
+		Command: s.name,
+		Ring:    all[onRing].dist(), Packed: all[onPacked].dist(),
+		Slot: all[onSlot].dist(), Swtpm: all[onSwtpm].dist(),
+		CPU: cpu.result(),
+	}
+	row.Ratio = ratio(row.Ring.P50, row.Swtpm.P50)
+	return row, nil
+}
+
+func (h *hostBench) measureEngine(s script) (Dist, error) {
+	var all series
+	for range h.plan.Rounds {
+		samples, err := h.direct.play(s, h.plan.warmup(s.name), h.plan.iterations(s.name))
+		if err != nil {
+			return Dist{}, err
+		}
+		all.add(samples)
+	}
+	return all.dist(), nil
+}
+
+// cpuMeter adds up the processor time of batches. A script's preparation is in
+// it, so it is for commands that need none.
+type cpuMeter struct {
+	target target
+	before []time.Duration // client, then the target's processes
+	sum    [contestants][3]time.Duration
+	count  [contestants]int
+}
+
+func (m *cpuMeter) read() []time.Duration {
+	times := []time.Duration{threadTime(unix.Gettid())}
+	for _, pid := range m.target.pids() {
+		times = append(times, cpuTime(pid))
+	}
+	return times
+}
+
+func (m *cpuMeter) begin(t target) {
+	m.target = t
+	m.before = m.read()
+}
+
+func (m *cpuMeter) end(i, commands int) {
+	for k, after := range m.read() {
+		if k < len(m.before) && k < len(m.sum[i]) {
+			m.sum[i][k] += after - m.before[k]
+		}
+	}
+	m.count[i] += commands
+}
+
+func (m *cpuMeter) result() HostCPU {
+	per := func(i, k int) time.Duration {
+		return m.sum[i][k] / time.Duration(max(1, m.count[i]))
+	}
+	return HostCPU{
+		Client: per(onRing, 0), Backend: per(onRing, 1), Engine: per(onRing, 2),
+		SwtpmClient: per(onSwtpm, 0), Swtpm: per(onSwtpm, 1),
+	}
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"hwvtpm/guest/lab"
+)
+
+// Options say what to measure.
+type Options struct {
+	Plan     Plan
+	Quick    bool   // Plan is QuickPlan: said in the report
+	Guest    bool   // boot virtual machines
+	Command  string // what the report says it was made by
+	Progress io.Writer
+}
+
+// Run builds what it measures and measures it. It moves the calling thread
+// between processors and children die with it, so it keeps the goroutine on its
+// thread.
+func Run(ctx context.Context, opts Options) (*Report, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	env, err := lab.Find()
+	if err != nil {
+		return nil, err
+	}
+	if err := prepare(ctx, env, opts); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	r := &run{
+		ctx: ctx, opts: opts, env: env, dir: dir, begin: time.Now(),
+		programs: programs{backend: env.Program("vhost-user-vtpm"), engine: env.Program("hwvtpm-engine")},
+	}
+	r.report = &Report{Date: r.begin.UTC().Format(time.DateOnly), Command: opts.Command, Quick: opts.Quick, Plan: opts.Plan}
+	if err := r.all(); err != nil {
+		return nil, err
+	}
+	r.report.deriveStages()
+	r.report.judge()
+	return r.report, nil
+}
+
+// prepare has make build the programs, so that no old ones are measured.
+func prepare(ctx context.Context, env *lab.Env, opts Options) error {
+	if opts.Guest {
+		return env.Prepare(ctx, opts.Progress)
+	}
+	cmd := exec.CommandContext(ctx, "make", "-s", "-C", env.Top, "build")
+	cmd.Stdout, cmd.Stderr = opts.Progress, opts.Progress
+	cmd.Env = append(os.Environ(), "MAKEFLAGS=", "MFLAGS=", "MAKELEVEL=")
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("bench: make build: %w", err)
+	}
+	return nil
+}
+
+// run is one run.
+type run struct {
+	ctx      context.Context
+	opts     Options
+	env      *lab.Env
+	programs programs
+	dir      string
+	begin    time.Time
+	report   *Report
+}
+
+func (r *run) progress(format string, args ...any) {
+	fmt.Fprintf(r.opts.Progress, "bench: %4.0fs  %s\n", time.Since(r.begin).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// all measures the parts one after the other: the quiet ones first, the
+// virtual machines last.
+func (r *run) all() (err error) {
+	if r.report.Machine, err = describe(r.ctx, r.env, r.opts.Guest); err != nil {
+		return err
+	}
+	parts := []struct {
+		name string
+		f    func(dir string) error
+	}{
+		{"allocations", r.allocations}, {"starts", r.starts}, {"memory", r.memory},
+		{"NV writes", r.nv}, {"host", r.host}, {"guest", r.guest},
+	}
+	for i, p := range parts {
+		if p.name == "guest" && !r.opts.Guest {
+			continue
+		}
+		if err := r.ctx.Err(); err != nil {
+			return fmt.Errorf("bench: %w", context.Cause(r.ctx))
+		}
+		dir := filepath.Join(r.dir, fmt.Sprint(i))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return fmt.Errorf("bench: %w", err)
+		}
+		r.progress("%s", p.name)
+		if err := p.f(dir); err != nil {
+			return fmt.Errorf("bench: %s: %w", p.name, err)
+		}
+	}
+	return nil
+}
+
+func (r *run) allocations(dir string) (err error) {
+	r.report.Allocations, err = measureAllocations(r.ctx, r.programs, dir, r.opts.Plan)
+	return err
+}
+
+func (r *run) starts(dir string) (err error) {
+	r.report.Starts, err = measureStarts(r.ctx, r.programs, dir, r.opts.Plan)
+	return err
+}
+
+func (r *run) memory(dir string) error {
+	m, err := measureMemory(r.ctx, r.programs, dir, r.opts.Plan)
+	r.report.Memory = &m
+	return err
+}
+
+func (r *run) nv(dir string) error {
+	nv, err := measureNV(r.ctx, r.programs, dir, r.opts.Plan)
+	r.report.NV = &nv
+	return err
+}
+
+func (r *run) host(dir string) (err error) {
+	h, err := newHostBench(r.ctx, r.programs, dir, r.opts.Plan)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	r.report.Host, err = h.run(r.progress)
+	return err
+}
+
+func (r *run) guest(dir string) error {
+	g, err := newGuestBench(r.ctx, r.env, dir, r.opts.Plan, r.progress)
+	if err != nil {
+		return err
+	}
+	defer g.close()
+	report, err := g.run(r.ctx)
+	r.report.Guest = &report
+	return err
+}
