@@ -22,21 +22,23 @@ import (
 	"github.com/u-root/uio/llog"
 )
 
-const uroot = "github.com/u-root/u-root"
-
-// commands are u-root's commands in the busybox, below cmds/core. tools.go
-// imports them, too, so that go.mod provides what they need.
-var commands = []string{
-	"init", "gosh",
-	"cat", "chmod", "cp", "date", "dd", "dmesg", "echo", "find", "free", "grep",
-	"head", "hexdump", "insmod", "kill", "ln", "ls", "lsmod", "mkdir", "mknod",
-	"mount", "mv", "ps", "readlink", "rm", "rmmod", "sleep", "sort", "stty",
-	"sync", "tail", "tee", "touch", "umount", "uname", "uptime", "wc",
-}
+// urootModule is the folder, in hwvtpm's module, of the module that lists
+// u-root's commands and pins their version.
+const urootModule = "guest/image/uroot"
 
 // busybox returns the archive of u-root's part, from the cache if it is there.
 func busybox(ctx context.Context, cfg Config) (*cpio.Archive, error) {
-	key, err := busyboxKey(ctx, cfg.SourceDir)
+	builder, err := goList(ctx, cfg.SourceDir, "-m", "-f", "{{.Path}} {{.Version}}",
+		"github.com/u-root/mkuimage", "github.com/u-root/gobusybox/src")
+	if err != nil {
+		return nil, err
+	}
+	top, err := goList(ctx, cfg.SourceDir, "-m", "-f", "{{.Dir}}", "hwvtpm")
+	if err != nil {
+		return nil, err
+	}
+	source := filepath.Join(top[0], urootModule)
+	key, err := busyboxKey(source, builder)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +56,13 @@ func busybox(ctx context.Context, cfg Config) (*cpio.Archive, error) {
 	}
 	defer os.RemoveAll(work)
 	made := filepath.Join(work, "busybox.cpio")
-	if err := compile(work, cfg.SourceDir, made); err != nil {
+	// The tag: see the package that lists the commands. -e: go list says that
+	// they cannot be imported, which is why there is the tag.
+	commands, err := goList(ctx, source, "-e", "-tags=tools", "-f", `{{join .Imports "\n"}}`, ".")
+	if err != nil {
+		return nil, err
+	}
+	if err := compile(work, source, made, commands); err != nil {
 		return nil, err
 	}
 	if err := os.Rename(made, cached); err != nil {
@@ -64,31 +72,42 @@ func busybox(ctx context.Context, cfg Config) (*cpio.Archive, error) {
 }
 
 // busyboxKey names all that the busybox depends on.
-func busyboxKey(ctx context.Context, sourceDir string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Path}} {{.Version}}",
-		uroot, "github.com/u-root/mkuimage", "github.com/u-root/gobusybox/src")
-	cmd.Dir = sourceDir
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	versions, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("go list: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
-	}
+func busyboxKey(source string, builder []string) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "1 %s %s\n%s%s", runtime.Version(), runtime.GOARCH, versions, strings.Join(commands, " "))
+	fmt.Fprintln(h, runtime.Version(), runtime.GOARCH, builder)
+	for _, name := range []string{"commands.go", "go.mod", "go.sum"} {
+		b, err := os.ReadFile(filepath.Join(source, name))
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s %d\n%s", name, len(b), b)
+	}
 	return hex.EncodeToString(h.Sum(nil))[:16], nil
 }
 
-func compile(work, sourceDir, out string) error {
-	packages := make([]string, len(commands))
-	for i, c := range commands {
-		packages[i] = uroot + "/cmds/core/" + c
+// goList runs go list in a folder and returns the lines of its output.
+func goList(ctx context.Context, dir string, args ...string) ([]string, error) {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"list"}, args...)...)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list in %s: %w: %s", dir, err, bytes.TrimSpace(stderr.Bytes()))
 	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if lines[0] == "" {
+		return nil, fmt.Errorf("go list in %s: nothing", dir)
+	}
+	return lines, nil
+}
+
+func compile(work, source, out string, commands []string) error {
 	return uimage.Create(llog.Default(),
-		uimage.WithEnv(golang.DisableCGO(), golang.WithWorkingDir(sourceDir)),
+		uimage.WithEnv(golang.DisableCGO(), golang.WithWorkingDir(source)),
 		uimage.WithTempDir(work),
 		uimage.WithBaseArchive(uimage.DefaultRamfs()),
-		uimage.WithBusyboxCommands(packages...),
+		uimage.WithBusyboxCommands(commands...),
 		uimage.WithInit("init"),
 		uimage.WithShell("gosh"),
 		uimage.WithCPIOOutput(out),

@@ -36,8 +36,8 @@ type Config struct {
 	// NoTPMTools leaves tpm2-tools out. Without it they must be installed on
 	// the host.
 	NoTPMTools bool
-	// SourceDir is a folder in a Go module that requires u-root, from which
-	// its commands are compiled. Default: the working directory.
+	// SourceDir is any folder of hwvtpm's source tree: u-root's commands are
+	// compiled from there. Default: the working directory.
 	SourceDir string
 	// CacheDir keeps compiled busyboxes. Default: hwvtpm/image in the user's
 	// cache folder.

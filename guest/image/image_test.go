@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -244,19 +245,19 @@ func TestFailedWrite(t *testing.T) {
 	}
 }
 
-// tools.go keeps go.mod complete for just the commands that are compiled.
-func TestToolsNamesAllCommands(t *testing.T) {
-	b, err := os.ReadFile("tools.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range commands {
-		if !bytes.Contains(b, []byte(`"`+uroot+"/cmds/core/"+c+`"`)) {
-			t.Errorf("tools.go lacks %s", c)
+// The agent uses u-root's library, the image its commands: one version.
+func TestOneVersionOfURoot(t *testing.T) {
+	line := regexp.MustCompile(`github\.com/u-root/u-root v\S+`)
+	var versions []string
+	for _, name := range []string{"../../go.mod", "uroot/go.mod"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
 		}
+		versions = append(versions, string(line.Find(b)))
 	}
-	if got := bytes.Count(b, []byte("/cmds/core/")); got != len(commands) {
-		t.Errorf("tools.go imports %d commands, want %d", got, len(commands))
+	if versions[0] != versions[1] || versions[0] == "" {
+		t.Errorf("hwvtpm requires %q, its images %q", versions[0], versions[1])
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/u-root/u-root/pkg/kmodule"
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/guest/agent"
@@ -80,7 +81,7 @@ func insmod(path, params string) error {
 		return err
 	}
 	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), params, 0); err != nil {
+	if err := kmodule.FileInit(f, params, 0); err != nil {
 		return fmt.Errorf("load %s: %w", path, err)
 	}
 	return nil
@@ -91,7 +92,7 @@ func loadDriver(_ context.Context, a agent.DriverArgs) (none, error) {
 }
 
 func unloadDriver(_ context.Context, a agent.DriverArgs) (none, error) {
-	if err := unix.DeleteModule(a.Name, unix.O_NONBLOCK); err != nil {
+	if err := kmodule.Delete(a.Name, unix.O_NONBLOCK); err != nil {
 		return none{}, fmt.Errorf("unload %s: %w", a.Name, err)
 	}
 	return none{}, nil

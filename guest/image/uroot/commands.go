@@ -2,10 +2,11 @@
 
 //go:build tools
 
-package image
+// Package uroot names u-root's commands that the images contain. It is a module
+// of its own, so that what the commands import stays out of hwvtpm's go.mod.
+// The build tag keeps it from being compiled: programs can't be imported.
+package uroot
 
-// The commands that busybox.go has compiled, so that go.mod and go.sum cover
-// what they import.
 import (
 	_ "github.com/u-root/u-root/cmds/core/cat"
 	_ "github.com/u-root/u-root/cmds/core/chmod"
