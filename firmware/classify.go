@@ -51,7 +51,7 @@ var knownCommands = map[uint32]known{
 	// Computing with a loaded object that stays as it is. A wrong password
 	// counts in the permanent state, and so fires the store.
 	0x15d: {classPure, 1}, // Sign
-	0x177: {classPure, 0}, // VerifySignature: handle is no authorization, see isCheap
+	0x177: {classPure, 1}, // VerifySignature
 	0x159: {classPure, 1}, // RSA_Decrypt
 	0x174: {classPure, 1}, // RSA_Encrypt
 	0x154: {classPure, 1}, // ECDH_ZGen
@@ -70,10 +70,25 @@ var knownCommands = map[uint32]known{
 	0x168: {classPure, 1}, // MakeCredential
 
 	// Part 3, 22: the result follows from the PCR and the command alone.
-	// PCR_Reset is safe with them: it does the same again after a restore.
 	0x182: {classJournal, 1}, // PCR_Extend
 	0x13c: {classJournal, 1}, // PCR_Event
 	0x13d: {classJournal, 1}, // PCR_Reset
+
+	// Part 3, 28, and Load: what a resource manager, such as the one in the
+	// Linux kernel, puts around every command. Handles and contexts follow
+	// from the slots and counters in the volatile state.
+	0x165: {classJournal, 0}, // FlushContext
+	0x162: {classJournal, 0}, // ContextSave
+	0x161: {classJournal, 0}, // ContextLoad
+	0x157: {classJournal, 1}, // Load
+
+	// Part 3, 23: policy assertions that look at neither clock nor nonce.
+	0x16b: {classJournal, 1}, // PolicyAuthValue
+	0x16c: {classJournal, 1}, // PolicyCommandCode
+	0x171: {classJournal, 1}, // PolicyOR
+	0x17f: {classJournal, 1}, // PolicyPCR
+	0x180: {classJournal, 1}, // PolicyRestart
+	0x18c: {classJournal, 1}, // PolicyPassword
 }
 
 // ccSetCommandCodeAuditStatus is TPM2_SetCommandCodeAuditStatus.

@@ -2,11 +2,58 @@
 
 package firmware
 
-import "hwvtpm/coproc/abi"
+import (
+	"sync"
 
-// serveControl answers the control channel until the driver closes it. A
-// malformed message is dropped: the channel has no way to say so.
+	"hwvtpm/coproc/abi"
+)
+
+// running names the command that is executed, for the control channel.
+type running struct {
+	cancelTPM func()
+
+	mu   sync.Mutex
+	seq  uint64
+	busy bool
+}
+
+func (r *running) begin(seq uint64) {
+	r.mu.Lock()
+	r.seq, r.busy = seq, true
+	r.mu.Unlock()
+}
+
+func (r *running) end() {
+	r.mu.Lock()
+	r.busy = false
+	r.mu.Unlock()
+}
+
+// cancel cancels the command seq if it is the one that runs. Holding the lock
+// keeps the command's end, and so the next command, behind the cancel.
+func (r *running) cancel(seq uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy && r.seq == seq {
+		r.cancelTPM()
+	}
+}
+
+// cancelAny cancels the command that runs, if one does.
+func (r *running) cancelAny() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy {
+		r.cancelTPM()
+	}
+}
+
+// serveControl answers the control channel until the driver closes it, or is
+// gone; then nobody waits for the running command, and it is canceled so that
+// the next driver need not wait for the lock. A malformed message is dropped:
+// the channel has no way to say so.
 func serveControl(fd int, r *running) {
+	defer r.cancelAny()
 	var in [abi.ControlSize + 1]byte
 	var out [abi.ControlSize]byte
 	for {

@@ -3,6 +3,7 @@
 package firmware
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"testing"
@@ -48,6 +49,17 @@ func guest(t *testing.T, r *rig) {
 		}
 	}
 	use()
+	sealed := tpm.SealWithPassword(srk, "secret", "right")
+	policy := tpm.StartPolicy()
+	tpm.Require(policy, tpm2.TPMCCUnseal)
+	sealed = tpm.Swap(sealed)
+	if got, err := tpm.Unseal(sealed, "right"); got != "secret" {
+		t.Errorf("Unseal = %q, %v", got, err)
+	}
+	if d, ok := tpm.PolicyDigest(policy); !ok || d != policyUnseal {
+		t.Errorf("policy digest = %x, %t, want %x", d, ok, policyUnseal)
+	}
+	tpm.Flush(sealed)
 	tpm.DefineCounter(tpmtest.NVBase, false)
 	tpm.DefineCounter(tpmtest.NVBase+1, true)
 	count(tpm, tpmtest.NVBase, 1)
@@ -83,6 +95,10 @@ func guest(t *testing.T, r *rig) {
 		t.Errorf("orderly counter went back from %d to %d", m+3, got)
 	}
 }
+
+// policyUnseal is the digest of PolicyCommandCode(TPM_CC_Unseal), Part 3, 23.11:
+// SHA-256 of zeros, the code of PolicyCommandCode and that of Unseal.
+var policyUnseal = sha256.Sum256(append(make([]byte, sha256.Size), 0, 0, 0x01, 0x6c, 0, 0, 0x01, 0x5e))
 
 func counter(tpm *tpmtest.TPM, ix tpmtest.Index) uint64 {
 	return binary.BigEndian.Uint64(tpm.ReadNV(ix, 8))

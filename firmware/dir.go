@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,13 +70,24 @@ func (d *stateDir) check() error {
 	return nil
 }
 
+// lockWait is how long to wait for the lock: the worker of a driver that died
+// just now needs a moment to notice, and a new driver must not fail over it.
+const lockWait = time.Second
+
 func (d *stateDir) takeLock() error {
 	f, err := d.open(lockName, unix.O_RDWR|unix.O_CREAT)
 	if err != nil {
 		return err
 	}
 	d.lock = f
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	deadline := time.Now().Add(lockWait)
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("%s: %w", d.path, errInUse)
 	}

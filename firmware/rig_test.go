@@ -47,7 +47,7 @@ type crash struct{}
 // resubmits after a crash. Failpoints stand around every call that the slot
 // makes to the TPM and to the disk: point number target is a crash.
 type rig struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	slot *slot
 	tpm  *tpmtest.TPM
@@ -61,7 +61,7 @@ type rig struct {
 	again          int // after the first crash, crash this many points later
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: filepath.Join(t.TempDir(), "slot"), run: [abi.RunIDSize]byte{1}}
 	r.tpm = tpmtest.New(t, r.send)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -23,37 +22,6 @@ type server struct {
 
 	in  [abi.MaxMessage + 1]byte // one more, to notice what is too long
 	out [abi.MaxMessage]byte
-}
-
-// running names the command that is executed, for the control channel.
-type running struct {
-	cancelTPM func()
-
-	mu   sync.Mutex
-	seq  uint64
-	busy bool
-}
-
-func (r *running) begin(seq uint64) {
-	r.mu.Lock()
-	r.seq, r.busy = seq, true
-	r.mu.Unlock()
-}
-
-func (r *running) end() {
-	r.mu.Lock()
-	r.busy = false
-	r.mu.Unlock()
-}
-
-// cancel cancels the command seq if it is the one that runs. Holding the lock
-// keeps the command's end, and so the next command, behind the cancel.
-func (r *running) cancel(seq uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.busy && r.seq == seq {
-		r.cancelTPM()
-	}
 }
 
 // serve runs until the driver closes its end, which is the orderly end, or

@@ -145,8 +145,10 @@ func TestControlChannel(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
+	canceled := 0
+	r := &running{cancelTPM: func() { canceled++ }}
 	go func() {
-		serveControl(p[1], &running{cancelTPM: func() {}})
+		serveControl(p[1], r)
 		close(done)
 	}()
 	unix.Write(p[0], []byte("garbage"))
@@ -161,9 +163,13 @@ func TestControlChannel(t *testing.T) {
 	if want := (abi.Control{Op: abi.ControlPong, Arg: 42}); err != nil || c != want {
 		t.Errorf("ping answered with %+v, %v, want %+v", c, err, want)
 	}
+	r.begin(7)
 	unix.Close(p[0])
 	<-done
 	unix.Close(p[1])
+	if canceled != 1 {
+		t.Errorf("the end of the channel canceled %d times, want once", canceled)
+	}
 }
 
 func TestParseArgs(t *testing.T) {

@@ -323,3 +323,32 @@ func TestOldState(t *testing.T) {
 	r.open()
 	r.checkFailed("older state file")
 }
+
+// TestAuditList: once a command audit list was set, every command may change
+// the audit digest, so every one is checkpointed; and the generator, which is
+// not stirred then, still never repeats.
+func TestAuditList(t *testing.T) {
+	r := newRig(t)
+	r.powerOn(r.run)
+	r.tpm.Startup()
+	// TPM2_SetCommandCodeAuditStatus(owner, SHA-256, nothing set or cleared).
+	set := command(ccSetCommandCodeAuditStatus, 1, authPW, 0, 0x0b, 0, 0, 0, 0, 0, 0, 0, 0)
+	copy(set[tpmHeaderSize:], []byte{0x40, 0, 0, 1})
+	if resp, err := r.send(set); err != nil || responseCode(resp) != rcSuccess {
+		t.Fatalf("SetCommandCodeAuditStatus = %x, %v", resp, err)
+	}
+	before := r.slot.stats.checkpoints
+	random := r.tpm.Random(16)
+	if got := r.slot.stats.checkpoints; got != before+1 {
+		t.Errorf("GetRandom made %d checkpoints, want 1", got-before)
+	}
+	r.shut()
+	r.open()
+	r.powerOn(r.run)
+	if bytes.Equal(r.tpm.Random(16), random) {
+		t.Errorf("random number %x came twice", random)
+	}
+	if r.slot.state.flags&stateFlagAudit == 0 {
+		t.Errorf("the flag did not last")
+	}
+}

@@ -67,6 +67,7 @@ func harden() error {
 // tune keeps the Go side small: it allocates next to nothing after the start,
 // so a tight heap costs no time.
 func tune() {
+	runtime.GOMAXPROCS(2) // a TPM and a cancel; more would only cost memory
 	debug.SetGCPercent(20)
 	debug.SetMemoryLimit(8 << 20)
 }

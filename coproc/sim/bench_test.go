@@ -3,6 +3,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"os/exec"
 	"path/filepath"
@@ -13,25 +14,42 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc"
+	"hwvtpm/coproc/coproctest/tpmtest"
 )
 
-// PCR commands with an empty password (Part 3, 22).
-var (
-	cmdPCRRead = []byte{0x80, 0x01, 0, 0, 0, 20, 0, 0, 0x01, 0x7e, 0, 0, 0, 1, 0, 0x0b, 3, 0xff, 0, 0}
-	cmdExtend  = append([]byte{
-		0x80, 0x02, 0, 0, 0, 65, 0, 0, 0x01, 0x82, 0, 0, 0, 10,
-		0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0,
-		0, 0, 0, 1, 0, 0x0b}, make([]byte, 32)...)
-)
-
-// benchCommands are short commands, whose time is the way to the engine.
+// benchCommands are the commands to measure. Each makes what it needs in a
+// TPM and gives one command, or several to take in turns.
 var benchCommands = []struct {
 	name string
-	cmd  []byte
+	make func(tpm *tpmtest.TPM) // sends the commands to measure last
+	n    int                    // how many of the last
 }{
-	{"GetRandom", cmdGetRandom32},
-	{"PCR_Read", cmdPCRRead},
-	{"PCR_Extend", cmdExtend},
+	{"GetRandom", func(tpm *tpmtest.TPM) { tpm.Random(32) }, 1},
+	{"PCR_Read", func(tpm *tpmtest.TPM) { tpm.PCR(10) }, 1},
+	{"PCR_Extend", func(tpm *tpmtest.TPM) { tpm.Extend(10, "x") }, 1},
+	{"ReadPublic", func(tpm *tpmtest.TPM) { tpm.Loaded(tpm.CreateSigner()) }, 1},
+	{"SignECDSA", func(tpm *tpmtest.TPM) { tpm.Sign(tpm.CreateSigner(), tpmtest.Digest{}) }, 1},
+	{"NV_Write", func(tpm *tpmtest.TPM) {
+		tpm.DefineNV(tpmtest.NVBase, 64)
+		for _, b := range []byte{1, 2} {
+			tpm.WriteNV(tpmtest.NVBase, bytes.Repeat([]byte{b}, 64))
+		}
+	}, 2},
+}
+
+// capture gives the last n commands, with their own answers checked, that f
+// sends, apart from reads of a name.
+func capture(b *testing.B, send sender, n int, f func(tpm *tpmtest.TPM)) [][]byte {
+	var cmds [][]byte
+	f(tpmtest.New(b, func(cmd []byte) ([]byte, error) {
+		if cc := cmd[8:10]; n == 1 || !bytes.Equal(cc, []byte{0x01, 0x69}) { // NV_ReadPublic
+			cmds = append(cmds, bytes.Clone(cmd))
+		}
+		resp := make([]byte, coproc.MaxTransfer)
+		size, err := send(cmd, resp)
+		return resp[:size], err
+	}))
+	return cmds[len(cmds)-n:]
 }
 
 // sender runs a raw command and gives the length of the response.
@@ -42,33 +60,37 @@ type sender func(cmd, resp []byte) (int, error)
 // median of the same command on swtpm's bare socket, in turns with ours so
 // that both see the same machine.
 func BenchmarkExecute(b *testing.B) {
-	ours := simSender(b)
-	theirs := swtpmSender(b)
 	for _, bc := range benchCommands {
 		b.Run(bc.name, func(b *testing.B) {
+			ours, theirs := simSender(b), swtpmSender(b)
 			b.ReportAllocs()
 			var a, c []time.Duration
-			const batch = 256
+			resp := make([]byte, coproc.MaxTransfer)
+			mine := capture(b, ours, bc.n, bc.make)
+			other := mine
+			if theirs != nil {
+				other = capture(b, theirs, bc.n, bc.make)
+			}
+			const batch = 64
 			for i := 0; b.Loop(); i++ {
-				a = append(a, sample(b, ours, bc.cmd))
+				a = append(a, sample(b, ours, mine[i%bc.n], resp))
 				if theirs != nil && i%batch == batch-1 {
 					b.StopTimer()
-					for range batch {
-						c = append(c, sample(b, theirs, bc.cmd))
+					for j := range batch {
+						c = append(c, sample(b, theirs, other[j%bc.n], resp))
 					}
 					b.StartTimer()
 				}
 			}
-			report(b, "p50-µs", a)
-			report(b, "swtpm-p50-µs", c)
+			report(b, "", a)
+			report(b, "swtpm-", c)
 		})
 	}
 }
 
-func sample(b *testing.B, send sender, cmd []byte) time.Duration {
-	var resp [coproc.MaxTransfer]byte
+func sample(b *testing.B, send sender, cmd, resp []byte) time.Duration {
 	start := time.Now()
-	n, err := send(cmd, resp[:])
+	n, err := send(cmd, resp)
 	d := time.Since(start)
 	if err != nil || n < 10 || resp[8]|resp[9] != 0 {
 		b.Fatalf("response %x, %v", resp[:n], err)
@@ -76,12 +98,15 @@ func sample(b *testing.B, send sender, cmd []byte) time.Duration {
 	return d
 }
 
-func report(b *testing.B, unit string, d []time.Duration) {
+// report gives the median and the 90th percentile.
+func report(b *testing.B, who string, d []time.Duration) {
 	if len(d) == 0 {
 		return
 	}
 	slices.Sort(d)
-	b.ReportMetric(float64(d[len(d)/2].Nanoseconds())/1e3, unit)
+	for name, q := range map[string]int{"p50": 50, "p90": 90} {
+		b.ReportMetric(float64(d[len(d)*q/100].Nanoseconds())/1e3, who+name+"-µs")
+	}
 }
 
 func simSender(b *testing.B) sender {

@@ -86,31 +86,25 @@ func (s *slot) execute(cmd *coproc.Command, resp []byte) (int, error) {
 		if sent {
 			kills++
 		}
-		last, rerr := s.reviveAfter(err)
-		if rerr != nil {
-			return 0, rerr
+		if s.loud() {
+			s.cfg.Logger.Warn("no answer from the engine", "code", commandCode(cmd.Bytes), "cause", err)
 		}
-		if last == sub.Seq {
+		if err := s.revive(); err != nil {
+			return 0, err
+		}
+		if s.recorded == sub.Seq {
 			continue // it was done: submitting again gives the response
 		}
 		if errors.Is(err, errTimeout) {
 			return putResponse(resp, rcCanceled), nil
 		}
 		if kills >= maxKills {
-			s.cfg.Logger.Error("a command killed the engine twice and is refused", "code", commandCode(cmd.Bytes))
+			if s.loud() {
+				s.cfg.Logger.Error("a command killed the engine twice and is refused", "code", commandCode(cmd.Bytes))
+			}
 			return putResponse(resp, rcFailure), nil
 		}
 	}
-}
-
-// reviveAfter brings the worker back and tells the last number it has on
-// record.
-func (s *slot) reviveAfter(cause error) (uint64, error) {
-	s.cfg.Logger.Warn("engine is gone", "cause", cause)
-	if err := s.revive(); err != nil {
-		return 0, err
-	}
-	return s.recorded, nil
 }
 
 // submit sends a command and waits for its completion, canceling it after
@@ -124,7 +118,6 @@ func (s *slot) submit(sub *abi.Submission, timeout time.Duration) (c abi.Complet
 	}
 	c, err = s.w.receive(sub, orDefault(timeout, s.cfg.Timeout))
 	if errors.Is(err, errTimeout) {
-		s.cfg.Logger.Warn("command timed out, canceling it", "code", commandCode(sub.Payload))
 		s.w.cancel(sub.Seq)
 		c, err = s.w.receive(sub, s.cfg.CancelGrace)
 	}

@@ -21,8 +21,15 @@ func (s *slot) drop() {
 	}
 	s.live.Store(nil)
 	s.w.kill()
+	if s.loud() {
+		s.cfg.Logger.Warn("engine ended", "state", s.w.cmd.ProcessState)
+	}
 	s.w = nil
 }
+
+// loud tells whether a restart is worth a log line. A guest that has found a
+// way to kill its engine must not fill the host's log.
+func (s *slot) loud() bool { return s.restarts < 16 || s.restarts&(s.restarts-1) == 0 }
 
 // ensure starts a worker if there is none.
 func (s *slot) ensure() error {
@@ -48,7 +55,9 @@ func (s *slot) revive() error {
 		}
 		time.Sleep(d)
 		if err = s.resume(); err == nil {
-			s.cfg.Logger.Warn("engine was restarted", "restarts", s.restarts, "tries", i+1)
+			if s.loud() {
+				s.cfg.Logger.Warn("engine was restarted", "restarts", s.restarts, "tries", i+1)
+			}
 			return nil
 		}
 		if permanent(err) {

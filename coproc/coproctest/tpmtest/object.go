@@ -25,6 +25,61 @@ func (p *TPM) CreateSRK() Object {
 	return Object{Handle: r.ObjectHandle, Name: r.Name}
 }
 
+// Swap does what a resource manager does around a command: it saves the
+// object's context, flushes it, and loads it again.
+func (p *TPM) Swap(o Object) Object {
+	p.t.Helper()
+	c, err := tpm2.ContextSave{SaveHandle: o.Handle}.Execute(p)
+	p.ok("ContextSave", err)
+	p.Flush(o)
+	l, err := tpm2.ContextLoad{Context: c.Context}.Execute(p)
+	p.ok("ContextLoad", err)
+	return Object{Handle: l.LoadedHandle, Name: o.Name}
+}
+
+// Flush unloads an object.
+func (p *TPM) Flush(o Object) {
+	p.t.Helper()
+	_, err := tpm2.FlushContext{FlushHandle: o.Handle}.Execute(p)
+	p.ok("FlushContext", err)
+}
+
+// CreateSigner makes and loads a P-256 signing key.
+func (p *TPM) CreateSigner() Object {
+	p.t.Helper()
+	r, err := tpm2.CreatePrimary{
+		PrimaryHandle: tpm2.TPMRHOwner,
+		InPublic: tpm2.New2B(tpm2.TPMTPublic{
+			Type:    tpm2.TPMAlgECC,
+			NameAlg: tpm2.TPMAlgSHA256,
+			ObjectAttributes: tpm2.TPMAObject{
+				FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true,
+				UserWithAuth: true, SignEncrypt: true, NoDA: true,
+			},
+			Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
+				CurveID: tpm2.TPMECCNistP256,
+				Scheme: tpm2.TPMTECCScheme{
+					Scheme:  tpm2.TPMAlgECDSA,
+					Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256}),
+				},
+			}),
+		}),
+	}.Execute(p)
+	p.ok("CreatePrimary", err)
+	return Object{Handle: r.ObjectHandle, Name: r.Name}
+}
+
+// Sign signs a digest.
+func (p *TPM) Sign(key Object, d Digest) {
+	p.t.Helper()
+	_, err := tpm2.Sign{
+		KeyHandle:  tpm2.NamedHandle{Handle: key.Handle, Name: key.Name},
+		Digest:     tpm2.TPM2BDigest{Buffer: d[:]},
+		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck},
+	}.Execute(p)
+	p.ok("Sign", err)
+}
+
 // Loaded tells whether the object is still there under its handle.
 func (p *TPM) Loaded(o Object) bool {
 	r, err := tpm2.ReadPublic{ObjectHandle: o.Handle}.Execute(p)
