@@ -43,7 +43,10 @@ else
 fi
 mkdir "$tmp/mod"
 cp "$here"/Kbuild "$here"/*.c "$here"/*.h "$tmp/mod/"
-# BTF needs pahole, which the build must not depend on.
-make -s -C "$kdir" M="$tmp/mod" CONFIG_DEBUG_INFO_BTF_MODULES= "$@" modules
+# BTF needs pahole, which the build must not depend on. The same sources give
+# the same module: the temporary folder's name must not get into it.
+make -s -C "$kdir" M="$tmp/mod" CONFIG_DEBUG_INFO_BTF_MODULES= \
+	KCFLAGS="-ffile-prefix-map=$tmp/mod=." KAFLAGS="-ffile-prefix-map=$tmp/mod=." "$@" modules
+strip --strip-debug "$tmp/mod/tpm_virtio.ko"
 mkdir -p "$(dirname "$out")"
 cp "$tmp/mod/tpm_virtio.ko" "$out"
