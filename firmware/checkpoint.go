@@ -16,11 +16,17 @@ const (
 	maxVolatile    = slotSize - ckptVolatile
 )
 
-// ckptFlagPristine: no command that could change anything ran since the power
-// cycle, so a reset has nothing to do.
-const ckptFlagPristine = 1 << 0
+// Flags of a checkpoint. A journal entry behind it clears both.
+const (
+	// flagPristine: no command that could change anything ran since the
+	// power cycle, so a reset has nothing to do.
+	flagPristine = 1 << 0
+	// flagShutdown: the last thing the guest did was TPM2_Shutdown, so the
+	// end of the run is orderly, and may have to be resumed (S3 sleep).
+	flagShutdown = 1 << 1
 
-const ckptKnownFlags = ckptFlagPristine
+	knownFlags = flagPristine | flagShutdown
+)
 
 // checkpoint is one exact moment of the TPM: with the state file that it is
 // bound to, it restores the TPM as it was when the command seq was answered.
@@ -100,7 +106,7 @@ func parseCheckpoint(b []byte) (checkpoint, error) {
 		response: b[ckptHeaderSize : ckptHeaderSize+int(resp)],
 		volatile: b[ckptVolatile : ckptVolatile+int(vol)],
 	}
-	if c.flags&^ckptKnownFlags != 0 {
+	if c.flags&^knownFlags != 0 {
 		return checkpoint{}, fmt.Errorf("checkpoint flags %#x: %w", c.flags, errCorrupt)
 	}
 	return c, nil

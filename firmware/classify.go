@@ -78,7 +78,7 @@ var knownCommands = map[uint32]known{
 	// Linux kernel, puts around every command. Handles and contexts follow
 	// from the slots and counters in the volatile state.
 	0x165: {classJournal, 0}, // FlushContext
-	0x162: {classJournal, 0}, // ContextSave
+	0x162: {classJournal, 1}, // ContextSave
 	0x161: {classJournal, 0}, // ContextLoad
 	0x157: {classJournal, 1}, // Load
 
@@ -87,22 +87,34 @@ var knownCommands = map[uint32]known{
 	0x16c: {classJournal, 1}, // PolicyCommandCode
 	0x171: {classJournal, 1}, // PolicyOR
 	0x17f: {classJournal, 1}, // PolicyPCR
-	0x180: {classJournal, 1}, // PolicyRestart
 	0x18c: {classJournal, 1}, // PolicyPassword
 }
 
-// ccSetCommandCodeAuditStatus is TPM2_SetCommandCodeAuditStatus.
-const ccSetCommandCodeAuditStatus = 0x140
-
-// classify gives the class of a command. A malformed one may get any class:
-// the TPM refuses it, and a refused command needs nothing written.
+// needsExact tells whether a command, once it succeeded, makes every later
+// command of this TPM classFull, for good:
 //
-// If a command audit list was ever set (audited), any command may extend the
-// audit digest, so all are classFull. This also means that the generator is
-// saved after every command and needs no stir, which itself would be audited.
-func classify(cmd []byte, audited bool) class {
+//   - TPM2_SetCommandCodeAuditStatus: from then on any command may extend the
+//     audit digest.
+//   - TPM2_Commit and TPM2_EC_Ephemeral: a signature may use up a one-time
+//     secret of the TPM, and to forget that over a crash would give away the
+//     key (Part 1, C.2, "ECDAA").
+//
+// The generator is then saved after every command and needs no stir after a
+// restore, which itself would show in the audit digest.
+func needsExact(cmd []byte) bool {
+	switch commandCode(cmd) {
+	case 0x140, 0x18b, 0x18e: // SetCommandCodeAuditStatus, Commit, EC_Ephemeral
+		return true
+	}
+	return false
+}
+
+// classify gives the class of a command for a TPM that is not exact. A
+// malformed command may get any class: the TPM refuses it, and a refused
+// command needs nothing written.
+func classify(cmd []byte) class {
 	k, ok := knownCommands[commandCode(cmd)]
-	if audited || !ok {
+	if !ok {
 		return classFull
 	}
 	switch binary.BigEndian.Uint16(cmd) {

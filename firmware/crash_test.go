@@ -89,6 +89,16 @@ func guest(t *testing.T, r *rig) {
 	}
 	want = tpmtest.Digest{}
 	extend("five")
+	if _, err := (tpm2.Shutdown{ShutdownType: tpm2.TPMSUState}).Execute(tpm); err != nil {
+		t.Fatalf("Shutdown(STATE): %v", err)
+	}
+	r.reset()
+	if _, err := (tpm2.Startup{StartupType: tpm2.TPMSUState}).Execute(tpm); err != nil {
+		t.Fatalf("Startup(STATE): %v", err)
+	}
+	if got := tpm.PCR(10); got != want {
+		t.Errorf("PCR 10 after a sleep = %x, want %x", got, want)
+	}
 	r.powerOn([abi.RunIDSize]byte{2})
 	tpm.Startup()
 	if got := counter(tpm, tpmtest.NVBase+1); got < m+3 {

@@ -70,7 +70,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 		want := checkpoint{
 			serial:   rapid.Uint32().Draw(t, "serial"),
 			seq:      rapid.Uint64().Draw(t, "seq"),
-			flags:    rapid.Uint32Range(0, ckptKnownFlags).Draw(t, "flags"),
+			flags:    rapid.Uint32Range(0, knownFlags).Draw(t, "flags"),
 			bound:    stateSum(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "bound")),
 			run:      [abi.RunIDSize]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "run")),
 			response: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "response"),

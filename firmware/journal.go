@@ -105,7 +105,7 @@ func (s *slot) appendJournal(seq uint64, locality uint8, cmd int, resp []byte) {
 	s.journal += putEntry(s.vol.journal()[s.journal:], s.serial, &e, cmd)
 	s.vol.commit(commitWord{serial: s.serial, journal: s.journal})
 	s.record(seq, resp)
-	s.pristine = false
+	s.flags = 0
 	s.stats.journaled++
 }
 
@@ -129,7 +129,7 @@ func (s *slot) replay() error {
 			return fmt.Errorf("replay of command %d went another way: %w", e.seq, errCorrupt)
 		}
 		s.record(e.seq, e.response)
-		s.pristine = false
+		s.flags = 0
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func (s *slot) powerOn(run [abi.RunIDSize]byte) (abi.PowerOnReply, error) {
 	if s.phase == abi.SlotFailed {
 		return abi.PowerOnReply{}, errFailed
 	}
-	return abi.PowerOnReply{Resumed: true, Pristine: s.pristine, LastSeq: s.seq}, nil
+	return abi.PowerOnReply{Resumed: true, Pristine: s.flags&flagPristine != 0, LastSeq: s.seq}, nil
 }
 
 // reset is _TPM_Init inside the run.
@@ -38,7 +38,7 @@ func (s *slot) reset() error {
 	if s.phase == abi.SlotOff {
 		return fmt.Errorf("reset before power-on: %w", errOrder)
 	}
-	if s.phase == abi.SlotRunning && s.pristine {
+	if s.phase == abi.SlotRunning && s.flags&flagPristine != 0 {
 		return nil
 	}
 	if err := s.cycle(s.state.run); err != nil {
@@ -82,7 +82,7 @@ func (s *slot) cycle(run [abi.RunIDSize]byte) error {
 // save records the TPM right after a power cycle. The state file is written
 // only if that changes it.
 func (s *slot) save(next *durable) error {
-	m := moment{seq: s.seq, run: next.run, bound: s.sum, pristine: true}
+	m := moment{seq: s.seq, run: next.run, bound: s.sum, flags: flagPristine}
 	if !s.unsure && next.run == s.state.run && bytes.Equal(next.permanent, s.state.permanent) {
 		return s.checkpoint(&m)
 	}
@@ -97,11 +97,14 @@ func (s *slot) save(next *durable) error {
 func (s *slot) endRun() []byte {
 	if s.phase == abi.SlotOff {
 		if err := s.resume(); err != nil {
-			return nil // nothing was running, or nothing is left of it
+			if s.state.generation > 1 {
+				s.log.warn("the last run ends as if the power was cut", "err", err)
+			}
+			return nil
 		}
 	}
-	if s.phase != abi.SlotRunning || s.pristine {
-		return nil
+	if s.phase != abi.SlotRunning || s.flags&(flagPristine|flagShutdown) != 0 {
+		return nil // there is no run to end, or the guest did
 	}
 	// TPM2_Shutdown(TPM_SU_CLEAR), Part 3, 9.4.
 	cmd := [...]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0}
@@ -161,7 +164,7 @@ func (s *slot) restore() error {
 		return errors.New("permanent state changed while it was loaded")
 	}
 	s.serial, s.journal = c.serial, journal
-	s.pristine = c.flags&ckptFlagPristine != 0
+	s.flags = c.flags
 	s.record(c.seq, c.response)
 	if err := s.replay(); err != nil {
 		return err
@@ -171,11 +174,10 @@ func (s *slot) restore() error {
 
 // stir feeds fresh entropy to the TPM's generator, which would otherwise
 // produce again what it produced after the checkpoint. A TPM that was not
-// started yet seeds itself at TPM2_Startup. With a command audit list every
-// command is checkpointed, so there is nothing to repeat, and the stir would
-// show in the audit digest.
+// started yet seeds itself at TPM2_Startup. If every command is checkpointed
+// there is nothing to repeat (see needsExact).
 func (s *slot) stir() error {
-	if s.state.flags&stateFlagAudit != 0 {
+	if s.state.flags&stateFlagExact != 0 {
 		return nil
 	}
 	const size = 32

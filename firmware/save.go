@@ -13,11 +13,11 @@ import (
 
 // moment is what a checkpoint says beside the TPM's volatile state.
 type moment struct {
-	seq      uint64 // last command answered
-	resp     []byte // with this
-	run      [abi.RunIDSize]byte
-	bound    stateSum // of the state file that it goes with
-	pristine bool
+	seq   uint64 // last command answered
+	resp  []byte // with this
+	run   [abi.RunIDSize]byte
+	bound stateSum // of the state file that it goes with
+	flags uint32
 }
 
 // checkpoint writes the TPM's volatile state and commits it.
@@ -36,10 +36,7 @@ func (s *slot) prepare(m *moment) error {
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	c := checkpoint{serial: s.serial + 1, seq: m.seq, bound: m.bound, run: m.run, response: m.resp}
-	if m.pristine {
-		c.flags |= ckptFlagPristine
-	}
+	c := checkpoint{serial: s.serial + 1, seq: m.seq, bound: m.bound, run: m.run, flags: m.flags, response: m.resp}
 	putCheckpoint(place, &c, n)
 	return nil
 }
@@ -50,7 +47,7 @@ func (s *slot) commitPrepared(m *moment) {
 	s.journal = 0
 	s.vol.commit(commitWord{serial: s.serial})
 	s.record(m.seq, m.resp)
-	s.pristine = m.pristine
+	s.flags = m.flags
 	s.stats.checkpoints++
 }
 
@@ -63,20 +60,19 @@ func (s *slot) record(seq uint64, resp []byte) {
 // saveDurable makes a command's new permanent state durable and checkpoints
 // the volatile state that goes with it. If the state cannot be written the TPM goes back to where it was before
 // the command, and the response is TPM_RC_NV_UNAVAILABLE.
-func (s *slot) saveDurable(seq uint64, resp []byte, n int, audit bool) (int, error) {
+func (s *slot) saveDurable(m *moment, exact bool, resp []byte) (int, error) {
 	next := s.state
 	next.generation++
 	next.engine = engine.Version()
-	if audit {
-		next.flags |= stateFlagAudit
+	if exact {
+		next.flags |= stateFlagExact
 	}
 	s.stored = s.tpm.Stored(s.stored[:0])
 	defer clear(s.stored)
 	if len(s.stored) > 0 {
 		next.permanent = s.stored
 	}
-	m := moment{seq: seq, resp: resp[:n], run: next.run}
-	err := s.writeState(&next, &m)
+	err := s.writeState(&next, m)
 	if errors.Is(err, errNotWritten) {
 		s.log.fail("state cannot be written; the command is undone", "err", err)
 		if err := s.restore(); err != nil {
@@ -87,7 +83,7 @@ func (s *slot) saveDurable(seq uint64, resp []byte, n int, audit bool) (int, err
 	if err != nil {
 		return 0, err
 	}
-	return n, nil
+	return len(m.resp), nil
 }
 
 // errNotWritten marks a failure that left the state file as it was.

@@ -31,12 +31,12 @@ type slot struct {
 	dir *stateDir
 	vol *volatileFile // nil until the first power-on
 
-	state    durable  // as on disk
-	sum      stateSum // of the file on disk
-	unsure   bool     // state may not be what is on disk: write it anew
-	serial   uint32   // of the committed checkpoint
-	journal  int      // committed bytes of journal
-	pristine bool     // nothing to reset
+	state   durable  // as on disk
+	sum     stateSum // of the file on disk
+	unsure  bool     // state may not be what is on disk: write it anew
+	serial  uint32   // of the committed checkpoint
+	journal int      // committed bytes of journal
+	flags   uint32   // of the last recorded moment
 
 	phase    abi.SlotState
 	seq      uint64 // last sequence number on record
@@ -150,29 +150,44 @@ func (s *slot) execute(seq uint64, locality uint8, cmd, resp []byte) (n int, fla
 
 // run executes a command and makes its effect safe, before it returns.
 func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
-	c := classify(cmd, s.state.flags&stateFlagAudit != 0)
-	if c == classJournal && !s.stage(cmd) {
-		c = classFull
-	}
-	audit := commandCode(cmd) == ccSetCommandCodeAuditStatus
+	c := s.classOf(cmd)
+	code, exact := commandCode(cmd), needsExact(cmd) // cmd may be overwritten
 	n, stored, err := s.tpm.Process(locality, cmd, resp)
 	if err != nil {
 		return 0, err
 	}
 	s.stats.commands++
 	rc := responseCode(resp[:n])
+	exact = exact && rc == rcSuccess && s.state.flags&stateFlagExact == 0
+	m := moment{seq: seq, resp: resp[:n], run: s.state.run, bound: s.sum}
+	if code == ccShutdown && rc == rcSuccess {
+		m.flags = flagShutdown
+	}
 	switch {
 	case rc == rcFailure:
 		return 0, errors.New("the TPM is in failure mode")
-	case stored || audit && rc == rcSuccess:
-		return s.saveDurable(seq, resp, n, audit)
+	case stored || exact:
+		return s.saveDurable(&m, exact, resp)
 	case c == classPure, c == classJournal && rc != rcSuccess:
 		return n, nil
 	case c == classJournal:
 		s.appendJournal(seq, locality, len(cmd), resp[:n])
 		return n, nil
 	}
-	return n, s.checkpoint(&moment{seq: seq, resp: resp[:n], run: s.state.run, bound: s.sum})
+	return n, s.checkpoint(&m)
+}
+
+// classOf gives a command's class in the slot's present state, and stages it
+// if it goes to the journal.
+func (s *slot) classOf(cmd []byte) class {
+	if s.state.flags&stateFlagExact != 0 {
+		return classFull
+	}
+	c := classify(cmd)
+	if c == classJournal && !s.stage(cmd) {
+		return classFull
+	}
+	return c
 }
 
 // fail puts the slot out of service until reset or a new run.

@@ -332,7 +332,7 @@ func TestAuditList(t *testing.T) {
 	r.powerOn(r.run)
 	r.tpm.Startup()
 	// TPM2_SetCommandCodeAuditStatus(owner, SHA-256, nothing set or cleared).
-	set := command(ccSetCommandCodeAuditStatus, 1, authPW, 0, 0x0b, 0, 0, 0, 0, 0, 0, 0, 0)
+	set := command(0x140, 1, authPW, 0, 0x0b, 0, 0, 0, 0, 0, 0, 0, 0)
 	copy(set[tpmHeaderSize:], []byte{0x40, 0, 0, 1})
 	if resp, err := r.send(set); err != nil || responseCode(resp) != rcSuccess {
 		t.Fatalf("SetCommandCodeAuditStatus = %x, %v", resp, err)
@@ -348,7 +348,7 @@ func TestAuditList(t *testing.T) {
 	if bytes.Equal(r.tpm.Random(16), random) {
 		t.Errorf("random number %x came twice", random)
 	}
-	if r.slot.state.flags&stateFlagAudit == 0 {
+	if r.slot.state.flags&stateFlagExact == 0 {
 		t.Errorf("the flag did not last")
 	}
 }

@@ -27,11 +27,11 @@ const (
 	maxStateSize    = stateHeaderSize + maxPermanent + stateSumSize
 )
 
-// stateFlagAudit: a command audit list was set at some time, so that every
-// command may change the audit digest (see classify.go).
-const stateFlagAudit = 1 << 0
+// stateFlagExact: a command was used after which no class of commands is
+// cheap any more (see needsExact).
+const stateFlagExact = 1 << 0
 
-const stateKnownFlags = stateFlagAudit
+const stateKnownFlags = stateFlagExact
 
 // durable is the content of the state file: what survives the host.
 //

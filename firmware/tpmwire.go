@@ -12,6 +12,8 @@ const (
 	tagNoSessions = 0x8001 // TPM_ST_NO_SESSIONS
 	tagSessions   = 0x8002 // TPM_ST_SESSIONS
 
+	ccShutdown = 0x145 // TPM2_Shutdown
+
 	rsPW = 0x40000009 // TPM_RS_PW
 
 	rcSuccess       = 0x000

@@ -149,6 +149,33 @@ func testResetIdempotent(t *testing.T, c *card) {
 	}
 }
 
+// testSleep: a guest that slept with TPM2_Shutdown(STATE) finds its PCRs again
+// after the reset, and so does one that hibernated into another run.
+func testSleep(t *testing.T, c *card) {
+	c.start()
+	c.tpm.Extend(0, "firmware")
+	pcr := c.tpm.PCR(0)
+	for _, tc := range []struct {
+		name string
+		wake func()
+	}{
+		{"reset", c.reset},
+		{"other run", func() { c.powerOn(runB, false) }},
+		{"reopen, other run", func() { c.reopen(); c.powerOn(runA, false) }},
+	} {
+		if _, err := (tpm2.Shutdown{ShutdownType: tpm2.TPMSUState}).Execute(c.tpm); err != nil {
+			t.Fatalf("%s: Shutdown(STATE): %v", tc.name, err)
+		}
+		tc.wake()
+		if _, err := (tpm2.Startup{StartupType: tpm2.TPMSUState}).Execute(c.tpm); err != nil {
+			t.Fatalf("%s: Startup(STATE): %v", tc.name, err)
+		}
+		if got := c.tpm.PCR(0); got != pcr {
+			t.Errorf("%s: PCR 0 = %x, want %x", tc.name, got, pcr)
+		}
+	}
+}
+
 // testResetNoAttack: a reset without TPM2_Shutdown after the use of a password
 // must not count as a wrong password (Part 1, "Dictionary Attack Protection").
 func testResetNoAttack(t *testing.T, c *card) {

@@ -27,6 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) coproc.Device) {
 		{"ReopenOtherRunCycles", testReopenOtherRun},
 		{"Reset", testReset},
 		{"ResetIsIdempotent", testResetIdempotent},
+		{"SleepAndHibernation", testSleep},
 		{"HardResetIsNoPasswordAttack", testResetNoAttack},
 		{"ExecuteBeforePowerOn", testExecuteBeforePowerOn},
 		{"MalformedCommands", testMalformed},

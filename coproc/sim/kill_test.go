@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,21 +146,36 @@ func TestDeadlyCommand(t *testing.T) {
 	t.Fatalf("every RSA key was made faster than two kills")
 }
 
-// killEach kills each worker that has been executing for a while.
+// killEach kills each worker that is deep in the command: it has used more
+// processor time than a start takes.
 func (r *runningSlot) killEach(stop chan struct{}) (kills int) {
 	var last *worker
 	for {
 		select {
 		case <-stop:
 			return kills
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(5 * time.Millisecond):
 		}
-		if w := r.live.Load(); w != nil && w != last && r.running.Load() != 0 {
-			last = w
-			w.cmd.Process.Signal(unix.SIGKILL)
-			kills++
+		w := r.live.Load()
+		if w == nil || w == last || cpuTicks(w.cmd.Process.Pid) < 8 {
+			continue
 		}
+		last = w
+		w.cmd.Process.Signal(unix.SIGKILL)
+		kills++
 	}
+}
+
+// cpuTicks gives a process's user time in 1/100 s, from /proc/PID/stat.
+func cpuTicks(pid int) int {
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	_, rest, _ := strings.Cut(string(b), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 12 {
+		return 0
+	}
+	n, _ := strconv.Atoi(fields[11])
+	return n
 }
 
 // TestHungWorker: a worker that neither answers nor obeys a cancel is
