@@ -67,10 +67,10 @@ demo: ## boot a VM with a vTPM and walk through its life
 .PHONY: test test-unit test-root test-vm
 test: ## the three test tiers and a short run of the fuzz targets
 	$(FETCH)
-	@FUZZTIME=$(TEST_FUZZTIME) go run ./guest/lab/testrun unit root vm fuzz
-test-unit: ## hermetic tests under the race detector
+	@FUZZTIME=$(TEST_FUZZTIME) go run ./guest/lab/testrun unit plain root vm fuzz
+test-unit: ## hermetic tests, with and without the race detector
 	$(FETCH) packages go
-	@go run ./guest/lab/testrun unit
+	@go run ./guest/lab/testrun unit plain
 test-root: ## tests that need root, system packages or other programs
 	$(FETCH) packages go qemu
 	@go run ./guest/lab/testrun root

@@ -89,20 +89,46 @@ func (m *machine) awaitEngine(seen map[int]bool) int {
 // reset of the machine, which would have been its end, works.
 func TestBackendIsKilledAndReplaced(t *testing.T) {
 	m := newBed(t).powerOn(variant{"both", true})
-	m.define(uint16(len(kept)))
-	m.writeNV(kept)
-	want := m.extend("before the crash")
-	for range 2 {
-		m.backend.Kill()
-		m.startBackend()
-		m.must("replacing the device", m.guest.QMP.ReplaceVhostUser(m.ctx, m.tpm().Spec()))
-		m.awaitTPM()
-		m.wantPCR("replacing the backend", want)
-		m.wantNV("replacing the backend", kept)
-		want = m.extend("after it")
+	m.define(8)
+	start := m.readPCR()
+	m.must("starting the load", m.guest.Agent.Call(m.ctx, agent.OpLoadStart, agent.LoadArgs{Index: nvIndex, PCR: pcr}, nil))
+	for m.loadStatus().PCR < 5 { // ends with m.ctx
 	}
+	m.backend.Kill()
+	m.replaceBackend()
+
+	// The load ended with the device that was pulled from under it. What was
+	// acknowledged is there; the command under way may be, too.
+	status, err := m.guest.Agent.LoadStatus(m.ctx)
+	m.must("asking for the load", err)
+	if status.Running || status.Error == "" {
+		t.Errorf("the load did not notice that its device went: %+v", status)
+	}
+	nv := m.readNV(8)
+	if got := binary.BigEndian.Uint64([]byte(nv)); got != status.NV && got != status.NV+1 {
+		t.Errorf("NV holds %d, want the last acknowledged value %d or the next", got, status.NV)
+	}
+	value := m.readPCR()
+	if value != agent.LoadPCR(start, status.PCR) && value != agent.LoadPCR(start, status.PCR+1) {
+		t.Errorf("PCR = %x, which is not the value after %d or one more extends", value, status.PCR)
+	}
+
+	value = m.extend("between two crashes")
+	m.backend.Kill()
+	m.replaceBackend()
+	m.wantPCR("replacing an idle backend", value)
+	m.wantNV("replacing an idle backend", nv)
+
 	m.reset()
 	m.awaitTPM()
 	m.wantPCR("a reset", digest{})
-	m.wantNV("a reset", kept)
+	m.wantNV("a reset", nv)
+}
+
+// replaceBackend brings the device of a dead backend back.
+func (m *machine) replaceBackend() {
+	m.Helper()
+	m.startBackend()
+	m.must("replacing the device", m.guest.QMP.ReplaceVhostUser(m.ctx, m.tpm().Spec()))
+	m.awaitTPM()
 }

@@ -90,9 +90,10 @@ func (m *machine) boot(opts lab.VMOptions) {
 // shows a driver as bound some time before it has finished.
 func (m *machine) awaitTPM() agent.VirtioDevice {
 	m.Helper()
+	limit := time.Now().Add(m.Env.Patience(20 * time.Second))
 	for m.guest.Agent.Call(m.ctx, agent.OpTPMInfo, agent.TPMArgs{}, nil) != nil {
-		if m.ctx.Err() != nil {
-			m.Fatal("the guest got no TPM")
+		if time.Now().After(limit) {
+			m.Fatalf("the guest got no TPM; its kernel says\n%s", m.sh("dmesg | tail -n 20; ls /dev/ | grep tpm"))
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

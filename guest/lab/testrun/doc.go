@@ -2,9 +2,11 @@
 
 // Testrun runs the project's test tiers and counts what really ran.
 //
-//	testrun unit|root|vm|fuzz ...
+//	testrun unit|plain|root|vm|fuzz ...
 //
-// The unit tier is every package under the race detector, with no gate open.
+// The unit tier is every package under the race detector, with no gate open. The
+// plain tier is the same without the race detector, which some tests (such as
+// those that count allocations) cannot run under.
 // The root and vm tiers are the packages whose tests look at the tier's
 // environment variable, with that variable set, one package at a time. The fuzz
 // tier is every fuzz target for the time FUZZTIME.

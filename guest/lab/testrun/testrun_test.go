@@ -126,10 +126,11 @@ func TestFuzzTargetsAreFound(t *testing.T) {
 func TestEnvironOpensOneGate(t *testing.T) {
 	env := []string{"HOME=/h", "HWVTPM_TEST_VM=1", "HWVTPM_TEST_ROOT=0"}
 	want := map[string][]string{
-		"unit": {"HOME=/h"},
-		"root": {"HOME=/h", "HWVTPM_TEST_ROOT=1"},
-		"vm":   {"HOME=/h", "HWVTPM_TEST_VM=1"},
-		"fuzz": {"HOME=/h"},
+		"unit":  {"HOME=/h"},
+		"plain": {"HOME=/h"},
+		"root":  {"HOME=/h", "HWVTPM_TEST_ROOT=1"},
+		"vm":    {"HOME=/h", "HWVTPM_TEST_VM=1"},
+		"fuzz":  {"HOME=/h"},
 	}
 	for _, tier := range tiers {
 		if got := tier.environ(slices.Clone(env)); !slices.Equal(got, want[tier.name]) {

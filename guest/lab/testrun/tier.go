@@ -24,6 +24,7 @@ type tier struct {
 
 var tiers = []tier{
 	{name: "unit", flags: []string{"-race", "-timeout=15m"}},
+	{name: "plain", flags: []string{"-timeout=15m"}},
 	{name: "root", gate: "HWVTPM_TEST_ROOT", flags: []string{"-count=1", "-p=1", "-timeout=15m"}},
 	{name: "vm", gate: "HWVTPM_TEST_VM", flags: []string{"-count=1", "-p=1", "-timeout=30m", "-artifacts"}, verbose: true},
 	{name: "fuzz", fuzz: true, verbose: true},
