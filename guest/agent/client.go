@@ -107,7 +107,9 @@ func (c *Client) waitBoot(ctx context.Context, after int) (Hello, error) {
 
 // Call has the guest execute op with args (marshalled; nil for none) and stores
 // the result in result (nil: dropped). It waits for the guest to be up. Errors:
-// *OpError (the agent's answer), ErrRestarted, ErrClosed, the context's.
+// *OpError (the agent's answer), ErrRestarted, ErrClosed, the context's. The
+// context does not interrupt the writing of a request, which blocks only if the
+// guest has not read the port for some hundred kilobytes; Close does.
 func (c *Client) Call(ctx context.Context, op string, args, result any) error {
 	hello, err := c.WaitHello(ctx)
 	if err != nil {
