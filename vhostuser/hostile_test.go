@@ -195,7 +195,7 @@ func TestHostileHeaders(t *testing.T) {
 		return append(vhostusertest.State(req, flags), vhostusertest.State(size, 0)[:4]...)
 	}
 	for name, raw := range map[string][]byte{
-		"reply flag":        head(1, 5, 0),
+		"reply flag":        head(7, 5, 0), // without the flag SET_LOG_FD would be fine
 		"version 0":         head(1, 0, 0),
 		"version 2":         head(1, 2, 0),
 		"size over 4 KiB":   head(2, 1, 4097),

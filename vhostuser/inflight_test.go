@@ -5,6 +5,7 @@ package vhostuser_test
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -61,8 +62,16 @@ func TestInflightTracking(t *testing.T) {
 	if n := a.count(); n != 1 {
 		t.Errorf("%d requests marked in flight while one is handled", n)
 	}
+	head := slices.IndexFunc([]int{0, 1, 2, 3, 4, 5, 6, 7}, func(i int) bool { return a[16+16*i] == 1 })
+	a.set16(12, 7) // no head of ours: to see it replaced
 	dev.free()
 	wantUsed(t, f, "one")
+	if got := int(a.get16(12)); got != head {
+		t.Errorf("last batch begins at %d, want the head %d", got, head)
+	}
+	if got := a.get16(16 + 16*head + 6); got != 7 {
+		t.Errorf("last batch goes on at %d, want 7", got)
+	}
 	for range 20 {
 		exchange(t, f, []byte("more"))
 	}

@@ -36,6 +36,9 @@ func TestMemorySlots(t *testing.T) {
 		if err := f.AddMemReg(slot(3)); !errors.Is(err, vhostusertest.ErrRefused) {
 			t.Errorf("the same slot twice = %v, want a refusal", err)
 		}
+		if got := mappings(t) - before; got != int(slots) {
+			t.Errorf("%d mappings for %d slots", got, slots)
+		}
 		wrong := slot(3)
 		wrong.User++
 		if err := f.RemMemReg(wrong); !errors.Is(err, vhostusertest.ErrRefused) {

@@ -9,6 +9,8 @@ import (
 
 	"hwvtpm/vhostuser"
 	"hwvtpm/vhostuser/vhostusertest"
+	"hwvtpm/virtqueue"
+	"hwvtpm/virtqueue/queuetest"
 )
 
 // layouts are all ring layouts that a guest can choose.
@@ -67,6 +69,44 @@ func TestPipelinedRequests(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOutIsZeroed: no request sees what an earlier one wrote.
+func TestOutIsZeroed(t *testing.T) {
+	dirty := make(chan int, 8)
+	dev := &echo{onHandle: func(req *virtqueue.Request) {
+		n := 0
+		for i, b := range req.Out {
+			if b != 0 {
+				n++
+			}
+			req.Out[i] = 0xee
+		}
+		dirty <- n
+	}}
+	path, _ := serve(t, vhostuser.Config{Device: dev})
+	f := dial(t, path, vhostusertest.Options{})
+	for range 3 {
+		exchange(t, f, []byte("x"))
+		if n := <-dirty; n != 0 {
+			t.Errorf("%d bytes of an earlier request", n)
+		}
+	}
+}
+
+// TestKicksAreWantedOnlyWhenIdle looks at what the device asks of the driver.
+func TestKicksAreWantedOnlyWhenIdle(t *testing.T) {
+	dev := newBlocking()
+	path, _ := serve(t, vhostuser.Config{Device: dev})
+	f := dial(t, path, vhostusertest.Options{})
+	wanted := func() bool { return f.Driver().UsedFlags()&queuetest.UsedNoNotify == 0 }
+	dev.submit(t, f, "x")
+	if wanted() {
+		t.Error("the device wants kicks while it is busy")
+	}
+	dev.free()
+	wantUsed(t, f, "x")
+	eventually(t, "the idle device wants kicks", wanted)
 }
 
 func TestRequestPathDoesNotAllocate(t *testing.T) {

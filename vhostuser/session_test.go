@@ -272,9 +272,85 @@ func TestDeviceStateHangUp(t *testing.T) {
 			}
 			f.Close()
 			exchangeOnce(t, path) // while our ends of the pipe are still open
-			_, _ = r.Close(), w.Close()
+			_ = w.Close()
+			if direction == 0 {
+				if b, err := io.ReadAll(r); err != nil || len(b) == 1<<20 {
+					t.Errorf("read %d bytes, %v: the transfer outlived its session", len(b), err)
+				}
+			}
+			_ = r.Close()
 		}
 	})
+}
+
+// TestRingWaitsForTransfer: a device whose state is on its way does not run.
+func TestRingWaitsForTransfer(t *testing.T) {
+	path, _ := serve(t, vhostuser.Config{Device: &echo{state: make([]byte, 1<<20)}})
+	f := dial(t, path, vhostusertest.Options{})
+	must(t, f.Stop())
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	if status, err := f.SetDeviceStateFD(0, 0, int(w.Fd())); err != nil || status != 0x100 {
+		t.Fatalf("SetDeviceStateFD() = %#x, %v", status, err)
+	}
+	_ = w.Close()
+	if status := transferStatus(t, f, 0, 0); status&0xff == 0 {
+		t.Error("a second transfer was started beside the first")
+	}
+	if err := f.Continue(); !errors.Is(err, vhostusertest.ErrRefused) {
+		t.Errorf("start in mid-transfer = %v, want a refusal", err)
+	}
+	if b, err := io.ReadAll(r); err != nil || len(b) != 1<<20 {
+		t.Fatalf("read %d bytes, %v", len(b), err)
+	}
+	if status, err := f.CheckDeviceState(); err != nil || status != 0 {
+		t.Fatalf("CheckDeviceState() = %d, %v", status, err)
+	}
+	must(t, f.Stop())
+	must(t, f.Continue())
+	exchange(t, f, []byte("after"))
+}
+
+// TestSessionReleasesSharedMemory: logs and in-flight areas go with it, and
+// those that were replaced went before.
+func TestSessionReleasesSharedMemory(t *testing.T) {
+	path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+	dial(t, path, vhostusertest.Options{}).Close()
+	checkLeaks(t, func() {
+		f := dial(t, path, vhostusertest.Options{LogAll: true, Inflight: true})
+		fds, maps := openFDs(t), mappings(t)
+		for range 5 {
+			if status, err := f.SetLogBase(f.Log.FD, page, 0); err != nil || status != 0 {
+				t.Fatalf("SetLogBase() = %d, %v", status, err)
+			}
+		}
+		exchange(t, f, []byte("x"))
+		must(t, f.Stop())
+		for range 5 {
+			d, err := f.GetInflightFD(1, 64)
+			must(t, err)
+			must(t, f.SetInflightFD(d))
+			_ = unix.Close(d.FD)
+		}
+		if got := mappings(t); got != maps {
+			t.Errorf("%d mappings, want %d", got, maps)
+		}
+		if got := openFDs(t); got > fds {
+			t.Errorf("%d descriptors, want %d", got, fds)
+		}
+		f.Close()
+	})
+}
+
+// TestNeedReplyNeedsReplyAck: the flag means nothing before REPLY_ACK is accepted.
+func TestNeedReplyNeedsReplyAck(t *testing.T) {
+	path, _ := serve(t, vhostuser.Config{Device: &echo{}})
+	f := open(t, path, vhostusertest.Options{})
+	must(t, f.Send(vhostuser.SetOwner, vhostusertest.Version|vhostusertest.NeedReply, nil))
+	if _, err := f.GetFeatures(); err != nil { // fails on an answer to SET_OWNER
+		t.Error(err)
+	}
 }
 
 func TestConfigChanged(t *testing.T) {
