@@ -19,6 +19,10 @@ type Config struct {
 	// end of file is the orderly end of the worker.
 	DataFD, ControlFD int
 
+	// GenericCurves switches OpenSSL's own code for the NIST curves off: see
+	// engine.Engine.FastCurves.
+	GenericCurves bool
+
 	// Log takes the log, one line a record: level, message, key=value.
 	Log io.Writer
 }
@@ -36,6 +40,7 @@ func ParseArgs(args []string, w io.Writer) (Config, error) {
 	fs := flag.NewFlagSet("hwvtpm-engine", flag.ContinueOnError)
 	fs.SetOutput(w)
 	fs.StringVar(&cfg.StateDir, "state", "", "state `directory` of the slot")
+	fs.BoolVar(&cfg.GenericCurves, "generic-curves", false, "do without OpenSSL's own code for NIST curves")
 	if err := fs.Parse(args); err != nil {
 		return Config{}, err
 	}

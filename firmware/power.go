@@ -56,7 +56,7 @@ func (s *slot) cycle(run [abi.RunIDSize]byte) error {
 	if perm == nil {
 		perm = bytes.Clone(s.state.permanent)
 	}
-	if err := s.tpm.Load(perm, nil); err != nil {
+	if err := s.load(perm, nil); err != nil {
 		return err
 	}
 	if s.vol == nil || s.phase != abi.SlotRunning {
@@ -67,11 +67,6 @@ func (s *slot) cycle(run [abi.RunIDSize]byte) error {
 	next := s.state
 	next.run = run
 	next.permanent = perm
-	s.stored = s.tpm.Stored(s.stored[:0])
-	defer clear(s.stored)
-	if len(s.stored) > 0 {
-		next.permanent = s.stored
-	}
 	if err := s.save(&next); err != nil {
 		return err
 	}
@@ -155,13 +150,8 @@ func (s *slot) restore() error {
 	if c.run != s.state.run || len(c.volatile) == 0 {
 		return fmt.Errorf("checkpoint is of another run or empty: %w", errCorrupt)
 	}
-	if err := s.tpm.Load(s.state.permanent, c.volatile); err != nil {
+	if err := s.load(s.state.permanent, c.volatile); err != nil {
 		return err
-	}
-	s.stored = s.tpm.Stored(s.stored[:0])
-	defer clear(s.stored)
-	if len(s.stored) > 0 && !bytes.Equal(s.stored, s.state.permanent) {
-		return errors.New("permanent state changed while it was loaded")
 	}
 	s.serial, s.journal = c.serial, journal
 	s.flags = c.flags
@@ -170,6 +160,19 @@ func (s *slot) restore() error {
 		return err
 	}
 	return s.stir()
+}
+
+// load starts the TPM from saved state, and drops what libtpms stores over it.
+// It stores at every start, and after a TPM2_Shutdown(STATE) with one flag of
+// the sleeping state turned; a start from the old copy and one from the new
+// come to the same. So the state file has only what commands stored.
+func (s *slot) load(perm, vol []byte) error {
+	if err := s.tpm.Load(perm, vol); err != nil {
+		return err
+	}
+	s.stored = s.tpm.Stored(s.stored[:0])
+	clear(s.stored)
+	return nil
 }
 
 // stir feeds fresh entropy to the TPM's generator, which would otherwise

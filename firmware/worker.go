@@ -29,6 +29,7 @@ func Run(cfg Config) error {
 	if err != nil {
 		return err
 	}
+	eng.FastCurves(!cfg.GenericCurves)
 	run := &running{cancelTPM: eng.Cancel}
 	srv := &server{running: run}
 	srv.slot, srv.openErr = openSlot(cfg.StateDir, eng, log)

@@ -4,6 +4,7 @@ package sim
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,10 +26,20 @@ func runTests(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	enginePath = filepath.Join(dir, EngineName)
+	noticeSources("../../firmware")
 	out, err := exec.Command("go", "build", "-o", enginePath, "hwvtpm/cmd/hwvtpm-engine").CombinedOutput()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "build engine: %v\n%s", err, out)
 		return 1
 	}
 	return m.Run()
+}
+
+// noticeSources looks at the worker's sources, so that go test does not take
+// a result from its cache after they changed.
+func noticeSources(dir string) {
+	filepath.WalkDir(dir, func(path string, _ fs.DirEntry, _ error) error {
+		_, err := os.Stat(path)
+		return err
+	})
 }

@@ -32,7 +32,7 @@ func startWorker(cfg *Config) (*worker, error) {
 		return nil, err
 	}
 	files := []*os.File{os.NewFile(uintptr(data), "data"), os.NewFile(uintptr(ctl), "control")}
-	cmd := exec.Command(cfg.EnginePath, "--state", cfg.Dir)
+	cmd := exec.Command(cfg.EnginePath, "--state", cfg.Dir, fmt.Sprintf("--generic-curves=%t", cfg.GenericCurves))
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.ExtraFiles = files

@@ -17,7 +17,7 @@ var (
 	cmdGetRandom = []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7b, 0, 16}
 )
 
-func newTPM(t *testing.T) (*Engine, []byte) {
+func newTPM(t testing.TB) (*Engine, []byte) {
 	t.Helper()
 	e, err := shared()
 	if err != nil {
@@ -34,7 +34,7 @@ func newTPM(t *testing.T) (*Engine, []byte) {
 	return e, perm
 }
 
-func run(t *testing.T, e *Engine, cmd []byte) []byte {
+func run(t testing.TB, e *Engine, cmd []byte) []byte {
 	t.Helper()
 	resp := make([]byte, MaxResponse)
 	n, _, err := e.Process(0, bytes.Clone(cmd), resp)
