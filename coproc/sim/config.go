@@ -63,6 +63,11 @@ func (c *Config) setDefaults() error {
 			return err
 		}
 	}
+	// Absolute, since the worker runs in another directory; this also keeps
+	// os/exec from looking in PATH.
+	if c.EnginePath, err = filepath.Abs(c.EnginePath); err != nil {
+		return fmt.Errorf("engine path: %w", err)
+	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}

@@ -68,6 +68,28 @@ func TestOpenWithoutEngine(t *testing.T) {
 	}
 }
 
+// TestRelativePaths: paths are the caller's, not the worker's, who runs
+// somewhere else.
+func TestRelativePaths(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.Symlink(enginePath, EngineName); err != nil {
+		t.Fatal(err)
+	}
+	cfg := testConfig(t, "tpm")
+	cfg.EnginePath = EngineName
+	c, err := Open(cfg)
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "tpm", "state")); err != nil {
+		t.Errorf("state is elsewhere: %v", err)
+	}
+}
+
 // TestLogLines: the worker's lines keep their level, and a child cannot make
 // the parent hold or print without bound.
 func TestLogLines(t *testing.T) {
