@@ -13,7 +13,10 @@ func (s *session) dispatch(m *message) (reply, error) {
 		return replyU64(s.cfg.offeredProtocol()), nil
 	case SetProtocolFeatures:
 		return reply{}, s.setProtocolFeatures(m)
-	case SetOwner, ResetOwner:
+	case SetOwner:
+		s.setOwner()
+		return reply{}, nil
+	case ResetOwner:
 		return reply{}, nil
 	case GetQueueNum:
 		return replyU64(uint64(len(s.vrings))), nil

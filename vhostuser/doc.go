@@ -54,6 +54,9 @@
 //   - GET_VRING_BASE lets the request in flight finish, and drops the kick
 //     descriptor. SET_STATUS 0 and RESET_DEVICE stop all rings likewise.
 //   - SET_VRING_KICK without a descriptor (polling) is refused.
+//   - A second SET_OWNER is another device on the same connection, as QEMU makes
+//     by device_del and device_add: rings stop, and memory table, dirty log and
+//     in-flight area are forgotten.
 //   - RESET_OWNER does nothing, as recommended. SET_LOG_FD is accepted, and the
 //     descriptor closed: signalling it is optional.
 //   - In-flight tracking serves split rings. For packed rings GET_INFLIGHT_FD

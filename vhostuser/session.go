@@ -22,6 +22,7 @@ type session struct {
 	log  hclog.Logger
 	conn *conn
 
+	owned    bool   // SET_OWNER was seen
 	features uint64 // accepted virtio features
 	protocol uint64 // accepted protocol features
 	status   uint64 // device status as last set, VIRTIO 1.3 2.1
@@ -72,15 +73,36 @@ func (s *session) serve() error {
 }
 
 func (s *session) teardown() {
+	s.release()
+	s.channel.set(nil)
+}
+
+// release stops the rings and gives back what the front-end has shared since
+// SET_OWNER.
+func (s *session) release() {
 	s.transfer.abort()
 	s.stop(s.vrings)
 	for i := range s.vrings {
 		s.vrings[i].close()
+		s.vrings[i] = vring{index: i}
 	}
-	s.channel.set(nil)
 	s.inflight.unmap()
 	s.logMap.unmap()
 	unmapSlots(s.mem.slots)
+	s.inflight, s.logMap, s.dirty, s.mem = inflightArea{}, nil, nil, memTable{}
+	s.features, s.status = 0, 0
+}
+
+// setOwner begins a device's use of the connection. QEMU keeps the connection
+// when the device is unplugged and says nothing at all then; a second SET_OWNER
+// is a device that was plugged in its place, and knows nothing of what the
+// first one shared. Protocol features and back-end channel stay: QEMU settles
+// them before SET_OWNER.
+func (s *session) setOwner() {
+	if s.owned {
+		s.release()
+	}
+	s.owned = true
 }
 
 // reply is what a handler answers: nothing, or the payload of a message's own

@@ -48,6 +48,23 @@ func TestConfigSpace(t *testing.T) {
 	}
 }
 
+// QEMU shares all memory again when a device is plugged where another one was,
+// and has not taken back what the first one was given.
+func TestReplugOnTheSameConnection(t *testing.T) {
+	for _, slots := range []bool{false, true} {
+		dev := &echo{}
+		path, _ := serve(t, vhostuser.Config{Device: dev})
+		f := dial(t, path, vhostusertest.Options{MemSlots: slots, LogAll: true})
+		for range 3 {
+			exchange(t, f, []byte("before"))
+			must(t, f.Replug())
+			exchange(t, f, []byte("after"))
+			must(t, f.Stop())
+			must(t, f.Replug())
+		}
+	}
+}
+
 func TestStatus(t *testing.T) {
 	dev := &echo{}
 	path, _ := serve(t, vhostuser.Config{Device: dev})

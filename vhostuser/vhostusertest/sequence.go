@@ -164,6 +164,13 @@ func (f *Frontend) Restart() error {
 	return f.Start()
 }
 
+// Replug makes another device on the same connection, as QEMU's device_del and
+// device_add do: there is no message for the first device's end.
+func (f *Frontend) Replug() error {
+	f.newDriver(0)
+	return errors.Join(f.Realize(), f.Start())
+}
+
 // Reconnect goes on with the same guest on a new connection, as QEMU does when
 // its back-end was restarted. The queue continues at what was used so far,
 // since the old back-end can no longer be asked.
