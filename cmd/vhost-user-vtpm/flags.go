@@ -20,6 +20,7 @@ type config struct {
 	socketMode os.FileMode // of socketPath
 	fd         int         // inherited socket, or -1
 	simDir     string      // --coproc sim:DIR
+	fastCurves bool
 	engine     string
 	qmpPath    string
 	policy     vtpm.ResetPolicy
@@ -50,6 +51,8 @@ TPM:
   --engine PATH        the simulated coprocessor's program (default:
                        hwvtpm-engine beside this program, else in
                        ../libexec/hwvtpm)
+  --fast-curves on|off  use OpenSSL's own code for P-256, P-384 and P-521, after
+                       a check against the generic code (default on)
 
 When the TPM is reset:
   --qmp PATH           QEMU's monitor socket, for this program alone. The TPM is
@@ -91,7 +94,7 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 		}
 	}
 	var c config
-	var fd, coprocSpec, policy, layout, packed, mode string
+	var fd, coprocSpec, policy, layout, packed, curves, mode string
 	fs := flag.NewFlagSet("vhost-user-vtpm", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
@@ -100,6 +103,7 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 	fs.StringVar(&fd, "fd", "", "")
 	fs.StringVar(&coprocSpec, "coproc", "", "")
 	fs.StringVar(&c.engine, "engine", "", "")
+	fs.StringVar(&curves, "fast-curves", "on", "")
 	fs.StringVar(&c.qmpPath, "qmp", "", "")
 	fs.StringVar(&policy, "reset-policy", "", "")
 	fs.StringVar(&c.runName, "run-id", "", "")
@@ -123,8 +127,10 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 	return c, errors.Join(
 		c.setSocket(fd, mode),
 		c.setCoproc(coprocSpec),
+		setSwitch(&c.fastCurves, "fast-curves", curves),
 		c.setPolicy(policy),
-		c.setDevice(layout, packed),
+		c.setLayouts(layout),
+		setSwitch(&c.packed, "packed", packed),
 		c.checkLog(),
 	)
 }
@@ -177,16 +183,19 @@ func (c *config) setPolicy(policy string) error {
 	return nil
 }
 
-func (c *config) setDevice(layout, packed string) (err error) {
+func (c *config) setLayouts(layout string) (err error) {
 	if c.layouts, err = vtpm.ParseLayout(layout); err != nil {
 		return fmt.Errorf("--layout: %w", err)
 	}
-	switch packed {
-	case "on", "off":
-		c.packed = packed == "on"
-		return nil
+	return nil
+}
+
+func setSwitch(dst *bool, flag, value string) error {
+	if value != "on" && value != "off" {
+		return fmt.Errorf("--%s %q is not on or off", flag, value)
 	}
-	return fmt.Errorf("--packed %q is not on or off", packed)
+	*dst = value == "on"
+	return nil
 }
 
 func (c *config) checkLog() error {

@@ -20,7 +20,7 @@ func TestParseArgs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := config{socketPath: "s", socketMode: 0o660, fd: -1, simDir: "d", engine: "e", qmpPath: "q",
+	want := config{socketPath: "s", socketMode: 0o660, fd: -1, simDir: "d", engine: "e", fastCurves: true, qmpPath: "q",
 		policy: vtpm.PolicyQMP, runName: "r", layouts: vtpm.LayoutPlain, logLevel: "info", logFormat: "text"}
 	if c != want {
 		t.Errorf("parseArgs = %+v, want %+v", c, want)
@@ -65,6 +65,7 @@ func TestParseArgsRefuses(t *testing.T) {
 		good + "--socket-path=s --socket-mode=1777",
 		good + "--socket-path=s --layout=round",
 		good + "--socket-path=s --packed=maybe",
+		good + "--socket-path=s --fast-curves=maybe",
 		good + "--socket-path=s --log-level=loud",
 		good + "--socket-path=s --log-format=xml",
 		good + "--socket-path=s extra",
@@ -85,7 +86,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 		t.Fatalf("parseArgs(--help) = %v, want flag.ErrHelp", err)
 	}
 	for _, name := range []string{"socket-path", "fd", "socket-mode", "coproc", "engine", "qmp", "reset-policy",
-		"run-id", "layout", "packed", "log-level", "log-format", "print-capabilities", "version", "help"} {
+		"run-id", "fast-curves", "layout", "packed", "log-level", "log-format", "print-capabilities", "version", "help"} {
 		if !strings.Contains(help.String(), "--"+name) {
 			t.Errorf("--help does not mention --%s", name)
 		}

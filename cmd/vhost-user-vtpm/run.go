@@ -79,7 +79,12 @@ func run(ctx context.Context, cfg config) (err error) {
 func openSlot(ctx context.Context, cfg config, log hclog.Logger) (coproc.Device, coproc.Slot, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	card, err := sim.Open(sim.Config{Dir: cfg.simDir, EnginePath: cfg.engine, Logger: log.Named("coproc")})
+	card, err := sim.Open(sim.Config{
+		Dir:           cfg.simDir,
+		EnginePath:    cfg.engine,
+		GenericCurves: !cfg.fastCurves,
+		Logger:        log.Named("coproc"),
+	})
 	if err != nil {
 		return nil, nil, err
 	}
