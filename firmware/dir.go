@@ -3,6 +3,8 @@
 package firmware
 
 import (
+	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -119,6 +121,43 @@ func (d *stateDir) open(name string, flags int) (*os.File, error) {
 	return f, nil
 }
 
+// mark notes in the lock file which TPM lives here, so that a state file that
+// was lost, or exchanged for another TPM's, is noticed.
+func (d *stateDir) mark(id [16]byte) error {
+	_, err := d.lock.WriteAt(hex.AppendEncode(nil, id[:]), 0)
+	if err == nil {
+		err = d.lock.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", d.lock.Name(), err)
+	}
+	return nil
+}
+
+// checkMark compares the mark with the state file's slot id. A creation that
+// was cut short behind the state file has left no mark; it is made up for.
+func (d *stateDir) checkMark(id [16]byte) error {
+	mark, err := d.readMark()
+	switch {
+	case err != nil:
+		return err
+	case len(mark) == 0:
+		return d.mark(id)
+	case !bytes.Equal(mark, hex.AppendEncode(nil, id[:])):
+		return fmt.Errorf("the state file is of TPM %x, but the directory belongs to %q: restore the right state; or, if the exchange is meant, remove %q and %q: %w",
+			id, mark, lockName, volatileName, errForeign)
+	}
+	return nil
+}
+
+func (d *stateDir) readMark() ([]byte, error) {
+	b, err := io.ReadAll(io.NewSectionReader(d.lock, 0, 64))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", d.lock.Name(), err)
+	}
+	return b, nil
+}
+
 // isNew tells whether a TPM may be made here: there is nothing but what a
 // creation that was cut short leaves. Without a state file, anything else
 // means that a state was lost, which is an error.
@@ -126,6 +165,10 @@ func (d *stateDir) isNew() (bool, error) {
 	entries, err := d.dir.ReadDir(-1)
 	if err != nil {
 		return false, fmt.Errorf("read state directory: %w", err)
+	}
+	mark, err := d.readMark()
+	if err != nil {
+		return false, err
 	}
 	stray := ""
 	for _, e := range entries {
@@ -136,6 +179,9 @@ func (d *stateDir) isNew() (bool, error) {
 		default:
 			stray = e.Name()
 		}
+	}
+	if len(mark) > 0 && stray == "" {
+		stray = lockName
 	}
 	if stray != "" {
 		return false, fmt.Errorf("%s has no %q file but holds %q: restore the state from a backup, or name an empty directory to make a new TPM: %w",

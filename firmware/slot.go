@@ -95,6 +95,9 @@ func (s *slot) create() error {
 	if err := s.dir.replace(s.dir, image); err != nil {
 		return err
 	}
+	if err := s.dir.mark(d.slotID); err != nil {
+		return err
+	}
 	s.state, s.sum = d, sum
 	s.log.info("made a new TPM", "dir", s.dir.path, "slot", fmt.Sprintf("%x", d.slotID))
 	return nil
@@ -111,6 +114,9 @@ func (s *slot) read() error {
 	d, sum, err := parseState(b)
 	if err != nil {
 		return fmt.Errorf("%s: %w; restore it from a backup, or name an empty directory to make a new TPM", s.dir.path, err)
+	}
+	if err := s.dir.checkMark(d.slotID); err != nil {
+		return fmt.Errorf("%s: %w", s.dir.path, err)
 	}
 	d.permanent = bytes.Clone(d.permanent)
 	s.state, s.sum = d, sum

@@ -5,6 +5,8 @@ package firmware
 import (
 	"bytes"
 	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -295,6 +297,50 @@ func TestCreation(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLostOrExchangedState: without its state file a directory gets no new
+// TPM, and it does not take another TPM's, until the mark is removed.
+func TestLostOrExchangedState(t *testing.T) {
+	a, b := newRig(t), &rig{t: t, dir: filepath.Join(t.TempDir(), "slot")}
+	a.shut()
+	b.open() // not from the tests' common state
+	b.shut()
+	other, err := os.ReadFile(b.path(stateName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reopen := func() error {
+		eng, err := testEngine()
+		if err != nil {
+			return err
+		}
+		s, err := openSlot(a.dir, eng, logger{w: io.Discard})
+		if err == nil {
+			s.close()
+		}
+		return err
+	}
+	for _, name := range []string{stateName, volatileName} {
+		if err := os.Remove(a.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	if err := reopen(); !errors.Is(err, errCorrupt) {
+		t.Errorf("open without a state file: %v, want errCorrupt", err)
+	}
+	if err := os.WriteFile(a.path(stateName), other, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := reopen(); !errors.Is(err, errForeign) {
+		t.Errorf("open with another TPM's state: %v, want errForeign", err)
+	}
+	if err := os.Remove(a.path(lockName)); err != nil {
+		t.Fatal(err)
+	}
+	if err := reopen(); err != nil {
+		t.Errorf("open after the mark was removed: %v", err)
 	}
 }
 

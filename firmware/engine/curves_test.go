@@ -94,11 +94,13 @@ func TestFastCurvesSignLikeGeneric(t *testing.T) {
 			if got := e.Curves()[i]; got != CurveFast {
 				t.Fatalf("state of the curve = %d, want fast", got)
 			}
-			pub := ecdsa.PublicKey{Curve: c.ec,
-				X: new(big.Int).SetBytes(fast.X.Buffer), Y: new(big.Int).SetBytes(fast.Y.Buffer)}
+			pub, err := ecdsa.ParseUncompressedPublicKey(c.ec, uncompressed(fast, c.ec))
+			if err != nil {
+				t.Fatalf("the TPM's key is not on the curve: %v", err)
+			}
 			for n := range 20 {
 				e.FastCurves(n%4 != 3)
-				checkSignature(t, e, key, &pub, c.hash)
+				checkSignature(t, e, key, pub, c.hash)
 			}
 		})
 	}
@@ -140,8 +142,7 @@ func TestFastCurvesAgreeOnECDH(t *testing.T) {
 		t.Run(c.ec.Params().Name, func(t *testing.T) {
 			key, point := primary(t, e, c.id, tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgNull}, false)
 			size := (c.ec.Params().BitSize + 7) / 8
-			theirs, err := c.dh.NewPublicKey(fmt.Append([]byte{4},
-				string(leftPad(point.X.Buffer, size)), string(leftPad(point.Y.Buffer, size))))
+			theirs, err := c.dh.NewPublicKey(uncompressed(point, c.ec))
 			if err != nil {
 				t.Fatalf("the TPM's key is not on the curve: %v", err)
 			}
@@ -168,6 +169,12 @@ func TestFastCurvesAgreeOnECDH(t *testing.T) {
 			}
 		})
 	}
+}
+
+// uncompressed is a point in the form of SEC 1, section 2.3.3.
+func uncompressed(p tpm2.TPMSECCPoint, c elliptic.Curve) []byte {
+	n := (c.Params().BitSize + 7) / 8
+	return append(append([]byte{4}, leftPad(p.X.Buffer, n)...), leftPad(p.Y.Buffer, n)...)
 }
 
 func leftPad(b []byte, n int) []byte { return append(make([]byte, max(0, n-len(b))), b...) }
