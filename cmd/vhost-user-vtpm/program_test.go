@@ -381,6 +381,7 @@ func TestBadStateIsExplainedAndKept(t *testing.T) {
 	for name, damage := range map[string]func() error{
 		"changed":   func() error { return os.WriteFile(file, bad, 0o600) },
 		"truncated": func() error { return os.WriteFile(file, good[:len(good)-1], 0o600) },
+		"missing":   func() error { return os.Remove(file) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := damage(); err != nil {

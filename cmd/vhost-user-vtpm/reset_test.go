@@ -17,12 +17,12 @@ func TestMonitorDecides(t *testing.T) {
 	p := start(t, stateDir(t), "--qmp", monitor.Path())
 	g := connect(t, p, vhostusertest.Options{Features: 7})
 	p.waitLog("connected to QEMU's monitor")
-	was := g.boot()
+	g.boot()
 	for range 100 {
 		g.must(g.f.Stop())
 		monitor.Event("RESET", map[string]any{"guest": true, "reason": "guest-reset"})
 		g.must(g.f.Restart())
-		was = g.boot()
+		was := g.boot()
 
 		g.must(g.f.Restart())
 		if got := g.pcr10(); got != was {
