@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// placement says on which processors client and servers may run. On a virtual
-// machine with two processors this is worth a factor of five: waking a process
-// on the other one costs an interrupt between processors.
+// placement says on which processors client and servers may run; in the guest
+// part QEMU is the client. This decides more than anything else on a machine
+// that is itself virtual: waking a process on another processor costs an
+// interrupt between processors, and whether the kernel's TPM core sleeps depends
+// on whether the response is there when the guest looks first.
 type placement struct {
 	name           string
 	client, server int // processor, or anyCPU
@@ -31,13 +34,25 @@ func placements() []placement {
 	return p
 }
 
-// apply moves the calling thread and the given processes. Threads that a
-// process makes later inherit their place.
-func (p placement) apply(servers []int) error {
-	err := setAffinity(0, p.client)
-	for _, pid := range servers {
+// pinned says whether the placement leaves the scheduler no choice.
+func (p placement) pinned() bool { return p.client != anyCPU }
+
+// pinnedCommands are those that are measured in such placements, too: those
+// with a target.
+var pinnedCommands = inGuestTargets
+
+// has says whether a command is measured in this placement.
+func (p placement) has(command string) bool {
+	return !p.pinned() || slices.Contains(pinnedCommands, command)
+}
+
+// pin moves all threads of processes. Threads that these make later inherit
+// their place.
+func pin(pids []int, cpu int) error {
+	var err error
+	for _, pid := range pids {
 		for _, tid := range threads(pid) {
-			err = errors.Join(err, setAffinity(tid, p.server))
+			err = errors.Join(err, setAffinity(tid, cpu))
 		}
 	}
 	return err

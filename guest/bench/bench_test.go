@@ -27,7 +27,7 @@ func TestSeriesIsTheMedianOverRounds(t *testing.T) {
 	s.add(nil)              // left out
 	s.add(ms(100, 200, 90)) // a disturbed round
 	s.add(ms(3, 2, 4))
-	want := Dist{Rounds: 3, Samples: 9, P50: 5 * time.Millisecond, P99: 9 * time.Millisecond}
+	want := Dist{Rounds: 3, Samples: 9, P50: 5 * time.Millisecond, P99: 9 * time.Millisecond, Mean: 5 * time.Millisecond}
 	if diff := cmp.Diff(want, s.dist()); diff != "" {
 		t.Errorf("dist() (-want +got):\n%s", diff)
 	}
@@ -97,8 +97,9 @@ func missed() *Report {
 	r := &Report{
 		Command: "make bench", Machine: Machine{CPUs: 2},
 		Guest: &GuestReport{Kernel: "6.12", Rows: []GuestRow{
-			{Command: agent.BenchGetRandom, Split: d(500), CRB: d(1000), Ratio: 0.5},
-			{Command: agent.BenchSignECDSA, Split: d(700), CRB: d(1000), Ratio: 0.7},
+			{Placement: "free", Command: agent.BenchGetRandom, Split: d(500), CRB: d(1000), Ratio: 0.5},
+			{Placement: "free", Command: agent.BenchSignECDSA, Split: d(700), CRB: d(1000), Ratio: 0.7},
+			{Placement: "free", Command: agent.BenchPCRRead, Split: d(200), CRB: d(100), Ratio: 2, MeanRatio: 0.5},
 		}},
 		Host: []HostRow{
 			{Placement: "free", Command: agent.BenchGetRandom, Ring: d(30), Slot: d(10), Engine: d(1), Swtpm: d(10), Ratio: 3},
@@ -121,8 +122,9 @@ func TestVerdictsOfMissesCarryTheirCause(t *testing.T) {
 		got = append(got, v.Cause)
 	}
 	want := []string{
-		"the guest's kernel and QEMU takes 470 µs of 500 µs, and the target allows 200 µs",
-		"libtpms alone needs 300 µs, and the target allows 200 µs",
+		"the guest's kernel and QEMU takes 470 µs of 500 µs (free), and the target allows 200 µs",
+		"without a virtual machine the slot alone takes 310 µs, and kick to call 330 µs; the target allows 200 µs",
+		"swtpm answers before the guest's kernel looks first, so that more than half of its commands do not sleep (ratio of the means: 0.50 x)",
 		"four wake-ups (backend, engine, backend, client) instead of two, and 0.0 µs of processor time (client 0.0 µs, backend 0.0 µs, engine 0.0 µs) instead of 0.0 µs",
 		"vhost-user-vtpm has 13.0 MiB, of that 9.0 MiB its own",
 		"vhostuser",
@@ -147,10 +149,10 @@ func TestMarkdownShowsMisses(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := b.String()
-	if n := strings.Count(text, "**missed**"); n != 5 {
-		t.Errorf("%d misses shown, want 5", n)
+	if n := strings.Count(text, "**missed**"); n != 6 {
+		t.Errorf("%d misses shown, want 6", n)
 	}
-	for _, want := range []string{"## In the guest", "### Where the time goes", "## On the host", "p99 as an upper bound", "- in the guest, GetRandom(32): "} {
+	for _, want := range []string{"## In the guest", "### Where the time goes", "## On the host", "p99 as an upper bound", "- in the guest, GetRandom(32), free: "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("report without %q", want)
 		}
@@ -189,7 +191,7 @@ func smoke(t *testing.T, guest bool) {
 	if !guest {
 		return
 	}
-	if len(r.Guest.Rows) != len(agent.BenchCommands) || len(r.Stages) == 0 {
+	if len(r.Guest.Rows) < len(agent.BenchCommands) || len(r.Stages) == 0 {
 		t.Fatalf("the guest's part is incomplete: %+v", r.Guest)
 	}
 	for _, row := range r.Guest.Rows {

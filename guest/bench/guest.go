@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"hwvtpm/guest/agent"
@@ -22,12 +23,14 @@ type GuestReport struct {
 
 // GuestRow is one command on /dev/tpm0 behind each of QEMU's devices.
 type GuestRow struct {
-	Command string  `json:"command"` // the agent's name of it
-	Split   Dist    `json:"split"`   // hwvtpm, split ring
-	Packed  Dist    `json:"packed"`  // hwvtpm, packed ring
-	CRB     Dist    `json:"crb"`     // swtpm behind tpm-crb
-	TIS     Dist    `json:"tis"`     // swtpm behind tpm-tis
-	Ratio   float64 `json:"ratio"`   // split / crb, medians
+	Placement string  `json:"placement"`
+	Command   string  `json:"command"`    // the agent's name of it
+	Split     Dist    `json:"split"`      // hwvtpm, split ring
+	Packed    Dist    `json:"packed"`     // hwvtpm, packed ring
+	CRB       Dist    `json:"crb"`        // swtpm behind tpm-crb
+	TIS       Dist    `json:"tis"`        // swtpm behind tpm-tis
+	Ratio     float64 `json:"ratio"`      // split / crb, medians
+	MeanRatio float64 `json:"mean_ratio"` // split / crb, means
 	// Processor time per command on the split ring. Making the key that a
 	// command uses is in it.
 	EngineCPU  time.Duration `json:"engine_cpu_ns"`
@@ -50,6 +53,8 @@ type machine struct {
 	rig     *lab.Rig
 	guest   *lab.Guest
 	backend *lab.Backend // nil for the peers
+	qemu    []int        // process ids
+	servers []int        // of backend and engine, or swtpm
 }
 
 // guestBench has all machines at once: their boots are not part of a round.
@@ -75,6 +80,7 @@ func (g *guestBench) boot(ctx context.Context, env *lab.Env, logs string, i int)
 		return fmt.Errorf("bench: %w", err)
 	}
 	m := &g.machines[i]
+	others := children(os.Getpid())
 	var err error
 	if m.rig, err = lab.NewRig(env, logs); err != nil {
 		return err
@@ -95,10 +101,20 @@ func (g *guestBench) boot(ctx context.Context, env *lab.Env, logs string, i int)
 		}
 		opts.TPM = lab.EmulatorTPM{Swtpm: peer, Model: guestNames[i]}
 	}
+	for _, pid := range newChildren(others) {
+		m.servers = append(append(m.servers, pid), children(pid)...)
+	}
+	others = children(os.Getpid())
 	if m.guest, err = m.rig.Boot(ctx, opts); err != nil {
 		return err
 	}
+	m.qemu = newChildren(others)
 	return errors.Join(m.awaitTPM(ctx), m.guest.QMP.Stop(ctx))
+}
+
+// newChildren are the children of this program that it did not have.
+func newChildren(had []int) []int {
+	return slices.DeleteFunc(children(os.Getpid()), func(pid int) bool { return slices.Contains(had, pid) })
 }
 
 // awaitTPM waits until the guest's kernel has made its TPM.
@@ -138,13 +154,24 @@ func (m *machine) turn(ctx context.Context, args agent.BenchArgs) (samples []tim
 
 func (g *guestBench) run(ctx context.Context) (GuestReport, error) {
 	r := GuestReport{Kernel: g.machines[0].guest.Hello.Kernel}
-	for _, command := range agent.BenchCommands {
-		g.progress("guest: %s", commandNames[command])
-		row, err := g.measure(ctx, command)
-		if err != nil {
-			return r, fmt.Errorf("bench: in the guest, %s: %w", command, err)
+	for _, place := range placements() {
+		for _, m := range g.machines {
+			if err := errors.Join(pin(m.qemu, place.client), pin(m.servers, place.server)); err != nil {
+				return r, err
+			}
 		}
-		r.Rows = append(r.Rows, row)
+		for _, command := range agent.BenchCommands {
+			if !place.has(command) {
+				continue
+			}
+			g.progress("guest, %s: %s", place.name, commandNames[command])
+			row, err := g.measure(ctx, command)
+			if err != nil {
+				return r, fmt.Errorf("bench: in the guest, %s: %w", command, err)
+			}
+			row.Placement = place.name
+			r.Rows = append(r.Rows, row)
+		}
 	}
 	return r, nil
 }
@@ -177,6 +204,7 @@ func (g *guestBench) measure(ctx context.Context, command string) (GuestRow, err
 		EngineCPU: engine / commands, BackendCPU: backend / commands,
 	}
 	row.Ratio = ratio(row.Split.P50, row.CRB.P50)
+	row.MeanRatio = ratio(row.Split.Mean, row.CRB.Mean)
 	return row, nil
 }
 

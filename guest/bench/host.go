@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -103,19 +102,24 @@ func (h *hostBench) close() error {
 	return setAffinity(0, anyCPU)
 }
 
-// run measures all commands where processes are placed freely, and the short
-// ones in the other placements.
-func (h *hostBench) run(progress func(string, ...any)) ([]HostRow, error) {
+// run measures all commands where processes are placed freely, and some in the
+// other placements.
+func (h *hostBench) run(ctx context.Context, progress func(string, ...any)) ([]HostRow, error) {
 	var rows []HostRow
 	for _, place := range placements() {
+		err := setAffinity(0, place.client)
 		for _, t := range h.targets {
-			if err := place.apply(t.pids()); err != nil {
-				return nil, err
-			}
+			err = errors.Join(err, pin(t.pids(), place.server))
+		}
+		if err != nil {
+			return nil, err
 		}
 		for _, s := range h.scripts {
-			if place.client != anyCPU && !slices.Contains(shortCommands, s.name) {
+			if !place.has(s.name) {
 				continue
+			}
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("bench: %w", context.Cause(ctx))
 			}
 			progress("host, %s: %s", place.name, commandNames[s.name])
 			row, err := h.measure(s)
@@ -123,7 +127,7 @@ func (h *hostBench) run(progress func(string, ...any)) ([]HostRow, error) {
 				return nil, err
 			}
 			row.Placement = place.name
-			if place.client == anyCPU {
+			if !place.pinned() {
 				if row.Engine, err = h.measureEngine(s); err != nil {
 					return nil, err
 				}

@@ -52,9 +52,9 @@ func causeList(verdicts []Verdict) string {
 }
 
 func guestTable(g *GuestReport) string {
-	t := newTable("p50 / p99", "hwvtpm, split", "hwvtpm, packed", "swtpm, tpm-crb", "swtpm, tpm-tis", "split / crb")
+	t := newTable("p50 / p99 / mean", "processors", "hwvtpm, split", "hwvtpm, packed", "swtpm, tpm-crb", "swtpm, tpm-tis", "split / crb", "of means")
 	for _, r := range g.Rows {
-		t.add(label(r.Command), pair(r.Split), pair(r.Packed), pair(r.CRB), pair(r.TIS), times(r.Ratio))
+		t.add(label(r.Command), r.Placement, triple(r.Split), triple(r.Packed), triple(r.CRB), triple(r.TIS), times(r.Ratio), times(r.MeanRatio))
 	}
 	return t.String()
 }
@@ -65,7 +65,7 @@ func stageTable(stages []Stages) string {
 		return fmt.Sprintf("%s (%.0f %%)", micros(d), 100*ratio(d, total))
 	}
 	for _, s := range stages {
-		t.add(label(s.Command), cell(s.Guest, s.Total), cell(s.Ring, s.Total), cell(s.Channel, s.Total), cell(s.Engine, s.Total), micros(s.Total), micros(s.InPlace))
+		t.add(label(s.Command)+", "+s.Placement, cell(s.Guest, s.Total), cell(s.Ring, s.Total), cell(s.Channel, s.Total), cell(s.Engine, s.Total), micros(s.Total), micros(s.InPlace))
 	}
 	return t.String()
 }

@@ -144,7 +144,7 @@ func (r *run) host(dir string) (err error) {
 		return err
 	}
 	defer h.close()
-	r.report.Host, err = h.run(r.progress)
+	r.report.Host, err = h.run(r.ctx, r.progress)
 	return err
 }
 

@@ -13,6 +13,7 @@ type Dist struct {
 	Samples int           `json:"samples"` // over all rounds
 	P50     time.Duration `json:"p50_ns"`  // median over the rounds of each round's median
 	P99     time.Duration `json:"p99_ns"`  // median over the rounds of each round's 99th percentile
+	Mean    time.Duration `json:"mean_ns"` // median over the rounds of each round's mean
 }
 
 // series collects samples by round.
@@ -30,13 +31,14 @@ func (s *series) add(samples []time.Duration) {
 // dist is zero if there are no samples.
 func (s *series) dist() Dist {
 	d := Dist{Rounds: len(s.rounds)}
-	var p50, p99 []time.Duration
+	var p50, p99, means []time.Duration
 	for _, r := range s.rounds {
 		d.Samples += len(r)
 		p50 = append(p50, percentile(r, 50))
 		p99 = append(p99, percentile(r, 99))
+		means = append(means, mean(r))
 	}
-	d.P50, d.P99 = median(p50), median(p99)
+	d.P50, d.P99, d.Mean = median(p50), median(p99), median(means)
 	return d
 }
 
@@ -48,6 +50,15 @@ func percentile(samples []time.Duration, percent int) time.Duration {
 	}
 	s := slices.Sorted(slices.Values(samples))
 	return s[max(0, (len(s)*percent+99)/100-1)]
+}
+
+// mean is that of at least one sample.
+func mean(samples []time.Duration) time.Duration {
+	var sum time.Duration
+	for _, d := range samples {
+		sum += d
+	}
+	return sum / time.Duration(len(samples))
 }
 
 // median is the mean of the two middle values if their number is even.

@@ -78,6 +78,14 @@ func pair(d Dist) string {
 	return micros(d.P50) + " / " + micros(d.P99)
 }
 
+// triple is p50, p99 and mean, for distributions with two peaks.
+func triple(d Dist) string {
+	if d.Samples == 0 {
+		return "-"
+	}
+	return pair(d) + " / " + micros(d.Mean)
+}
+
 func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
 func times(r float64) string { return fmt.Sprintf("%.2f x", r) }
