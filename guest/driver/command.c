@@ -13,6 +13,9 @@
  * -EBUSY until the device has returned the old chain: memory that the device
  * may still write to is neither freed nor used again.
  */
+#include <linux/ktime.h>
+#include <linux/minmax.h>
+#include <linux/sched.h>
 #include <linux/string.h>
 
 #include "tpm_core.h"
@@ -23,12 +26,26 @@
 #define TPM_VIRTIO_GRACE	(1 * HZ)
 /* Limit for the commands that the core sends while the driver is unbound. */
 #define TPM_VIRTIO_REMOVE_LIMIT	(5 * HZ)
+/* No more than this: other tasks want the processor, too. */
+#define TPM_VIRTIO_POLL_MAX_US	1000U
 /* status(): the device has returned the command. */
 #define TPM_VIRTIO_DONE		BIT(0)
 
 static size_t tpm_virtio_writable(const struct tpm_virtio *tv)
 {
 	return tv->buffer_size + (tv->framed ? 1 : 0);
+}
+
+/* Takes the command back if the device has returned it. Called with the lock. */
+static void tpm_virtio_take(struct tpm_virtio *tv)
+{
+	unsigned int len;
+
+	if (virtqueue_get_buf(tv->vq, &len)) {
+		tv->used = len;
+		/* Pairs with tpm_virtio_returned(): used and resp first. */
+		smp_store_release(&tv->in_flight, false);
+	}
 }
 
 /**
@@ -39,21 +56,16 @@ void tpm_virtio_done(struct virtqueue *vq)
 {
 	struct tpm_virtio *tv = vq->vdev->priv;
 	unsigned long flags;
-	unsigned int len;
 
 	spin_lock_irqsave(&tv->lock, flags);
-	if (virtqueue_get_buf(vq, &len)) {
-		tv->used = len;
-		/* Pairs with tpm_virtio_returned(): used and resp first. */
-		smp_store_release(&tv->in_flight, false);
-	}
+	tpm_virtio_take(tv);
 	spin_unlock_irqrestore(&tv->lock, flags);
 	wake_up(&tv->done);
 }
 
 static bool tpm_virtio_returned(struct tpm_virtio *tv)
 {
-	/* Pairs with the release in tpm_virtio_done(). */
+	/* Pairs with the release in tpm_virtio_take(). */
 	return !smp_load_acquire(&tv->in_flight);
 }
 
@@ -89,6 +101,12 @@ static int tpm_virtio_queue(struct tpm_virtio *tv, size_t req_len)
 	if (!rc) {
 		tv->in_flight = true;
 		tv->abort = false;
+		tv->polling = min(READ_ONCE(tpm_virtio_poll_us), TPM_VIRTIO_POLL_MAX_US);
+		/* Nothing is in the used ring yet, so nothing can be missed. */
+		if (tv->polling)
+			virtqueue_disable_cb(tv->vq);
+		else
+			virtqueue_enable_cb(tv->vq);
 		kick = virtqueue_kick_prepare(tv->vq);
 	}
 	spin_unlock_irqrestore(&tv->lock, flags);
@@ -138,12 +156,40 @@ static unsigned long tpm_virtio_limit(struct tpm_virtio *tv)
 		   msecs_to_jiffies(READ_ONCE(tpm_virtio_min_timeout_ms)));
 }
 
+/*
+ * Most commands are back before this caller could have gone to sleep and been
+ * woken by an interrupt, which also costs the host more than the command. So
+ * the used ring is watched for a moment first, with the callback off.
+ */
+static void tpm_virtio_poll(struct tpm_virtio *tv)
+{
+	ktime_t end = ktime_add_us(ktime_get(), tv->polling);
+	unsigned long flags;
+
+	do {
+		spin_lock_irqsave(&tv->lock, flags);
+		if (tv->vq)
+			tpm_virtio_take(tv);
+		spin_unlock_irqrestore(&tv->lock, flags);
+		if (tpm_virtio_returned(tv) || tpm_virtio_dead(tv))
+			return;
+		cpu_relax();
+	} while (!need_resched() && ktime_before(ktime_get(), end));
+
+	spin_lock_irqsave(&tv->lock, flags);
+	if (tv->vq && !virtqueue_enable_cb(tv->vq))
+		tpm_virtio_take(tv);
+	spin_unlock_irqrestore(&tv->lock, flags);
+}
+
 /* Returns 0 if the device has returned the command, else why it was given up. */
 static int tpm_virtio_wait(struct tpm_virtio *tv)
 {
 	long left;
 	int why;
 
+	if (tv->polling)
+		tpm_virtio_poll(tv);
 	left = wait_event_killable_timeout(tv->done,
 					   tpm_virtio_returned(tv) ||
 					   READ_ONCE(tv->abort) ||

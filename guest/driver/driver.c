@@ -29,6 +29,11 @@ module_param_named(min_timeout_ms, tpm_virtio_min_timeout_ms, uint, 0644);
 MODULE_PARM_DESC(min_timeout_ms,
 		 "shortest time any command may take, in milliseconds (default 30000)");
 
+unsigned int tpm_virtio_poll_us = 100;
+module_param_named(poll_us, tpm_virtio_poll_us, uint, 0644);
+MODULE_PARM_DESC(poll_us,
+		 "how long to watch for a response before sleeping, in microseconds; 0: sleep at once (default 100)");
+
 static int tpm_virtio_read_config(struct tpm_virtio *tv)
 {
 	struct virtio_device *vdev = tv->vdev;

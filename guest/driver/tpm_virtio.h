@@ -24,6 +24,7 @@
  * @locality: locality of the next command; sent in the framed layout only
  * @max_locality: highest locality that the device accepts
  * @buffer_size: limit of a command and of a response, in bytes
+ * @polling: how long to watch for the command in flight, in us; 0: not at all
  * @ordinal: command code in flight, for its time limit
  * @used: bytes that the device says it wrote
  * @req: locality byte (framed) and command
@@ -47,6 +48,7 @@ struct tpm_virtio {
 	u8 max_locality;
 	u16 buffer_size;
 
+	unsigned int polling;
 	u32 ordinal;
 	unsigned int used;
 	u8 *req;
@@ -60,6 +62,7 @@ static inline struct tpm_virtio *tpm_virtio_of(struct tpm_chip *chip)
 
 /* driver.c */
 extern unsigned int tpm_virtio_min_timeout_ms;
+extern unsigned int tpm_virtio_poll_us;
 
 /* command.c */
 extern const struct tpm_class_ops tpm_virtio_ops;
