@@ -160,3 +160,12 @@ func (r *results) record(n name, res result) {
 		r.tests[n] = res
 	}
 }
+
+// merge adds the outcomes of a run that was gathered apart, and its output.
+func (r *results) merge(other *results, output string) {
+	fmt.Fprint(r.out, output)
+	r.blamed = map[string]bool{}
+	for n, res := range other.tests {
+		r.record(n, res)
+	}
+}

@@ -123,6 +123,32 @@ func TestFuzzTargetsAreFound(t *testing.T) {
 	}
 }
 
+func TestOnlyTheTimersOwnFailureIsTriedAgain(t *testing.T) {
+	for output, want := range map[string]bool{
+		"--- FAIL: FuzzX (3.11s)\n    context deadline exceeded\nFAIL\n":                                       true,
+		"--- FAIL: FuzzX (1s)\n    Failing input written to f\n    context deadline exceeded\n":                false,
+		"--- FAIL: FuzzX (1s)\n    x_test.go:9: got context deadline exceeded\n    Failing input written to f": false,
+		"ok  \thwvtpm/a\t3s\n": false,
+	} {
+		if got := endedByItsTimer(output); got != want {
+			t.Errorf("endedByItsTimer(%q) = %v, want %v", output, got, want)
+		}
+	}
+}
+
+func TestMergeKeepsOutcomesAndOutput(t *testing.T) {
+	var out, part strings.Builder
+	r, one := newResults(&out), newResults(&part)
+	feed(t, one, `{"Action":"fail","Package":"hwvtpm/a","Test":"FuzzX"}`)
+	r.merge(one, "what it said\n")
+	if err := r.conclude(); err == nil {
+		t.Error("conclude() = nil after a merged failure")
+	}
+	if want := "what it said\nfailed: a FuzzX\n0 passed, 1 failed, 0 skipped\n"; out.String() != want {
+		t.Errorf("output is %q, want %q", out.String(), want)
+	}
+}
+
 func TestEnvironOpensOneGate(t *testing.T) {
 	env := []string{"HOME=/h", "HWVTPM_TEST_VM=1", "HWVTPM_TEST_ROOT=0"}
 	want := map[string][]string{
