@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"hwvtpm/guest/agent"
+	"hwvtpm/guest/workload"
 	"hwvtpm/vhostuser"
 	"hwvtpm/vhostuser/vhostusertest"
 	"hwvtpm/virtqueue"
@@ -114,7 +114,7 @@ func deviceAllocations(ctx context.Context, p programs, dir string, n int) (Allo
 	if err := startup(slot); err != nil {
 		return AllocRow{}, err
 	}
-	s, err := newScript(slot, agent.BenchPCRExtend)
+	s, err := workload.New(slot, workload.PCRExtend)
 	if err != nil {
 		return AllocRow{}, err
 	}
@@ -126,7 +126,7 @@ func deviceAllocations(ctx context.Context, p programs, dir string, n int) (Allo
 		return AllocRow{}, err
 	}
 	return servedRequests("all of vhost-user-vtpm, PCR_Extend", filepath.Join(dir, "device.sock"), device,
-		ringOptions(false), append([]byte{0}, s.command...), vtpm.BufferSize+1, n)
+		ringOptions(false), append([]byte{0}, s.Command...), vtpm.BufferSize+1, n)
 }
 
 func servedAllocations(what, socket string, device vhostuser.Device, packed bool, n int) (AllocRow, error) {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"hwvtpm/guest/agent"
+	"hwvtpm/guest/workload"
 )
 
 func ms(values ...int) []time.Duration {
@@ -97,13 +97,13 @@ func missed() *Report {
 	r := &Report{
 		Command: "make bench", Machine: Machine{CPUs: 2},
 		Guest: &GuestReport{Kernel: "6.12", Rows: []GuestRow{
-			{Placement: "free", Command: agent.BenchGetRandom, Split: d(500), CRB: d(1000), Ratio: 0.5},
-			{Placement: "free", Command: agent.BenchSignECDSA, Split: d(700), CRB: d(1000), Ratio: 0.7},
-			{Placement: "free", Command: agent.BenchPCRRead, Split: d(200), CRB: d(100), Ratio: 2, MeanRatio: 0.5},
+			{Placement: "free", Command: workload.GetRandom, Split: d(500), CRB: d(1000), Ratio: 0.5},
+			{Placement: "free", Command: workload.SignECDSA, Split: d(700), CRB: d(1000), Ratio: 0.7},
+			{Placement: "free", Command: workload.PCRRead, Split: d(200), CRB: d(100), Ratio: 2, MeanRatio: 0.5},
 		}},
 		Host: []HostRow{
-			{Placement: "free", Command: agent.BenchGetRandom, Ring: d(30), Slot: d(10), Engine: d(1), Swtpm: d(10), Ratio: 3},
-			{Placement: "free", Command: agent.BenchSignECDSA, Ring: d(330), Slot: d(310), Engine: d(300), Swtpm: d(310), Ratio: 1.06},
+			{Placement: "free", Command: workload.GetRandom, Ring: d(30), Slot: d(10), Engine: d(1), Swtpm: d(10), Ratio: 3},
+			{Placement: "free", Command: workload.SignECDSA, Ring: d(330), Slot: d(310), Engine: d(300), Swtpm: d(310), Ratio: 1.06},
 		},
 		Memory:      &MemoryReport{Sum: 13 << 20, Ours: []Memory{{"vhost-user-vtpm", 13 << 20, 9 << 20}}},
 		Allocations: []AllocRow{{"virtqueue", 100, 0}, {"vhostuser", 100, 2}},
@@ -191,7 +191,7 @@ func smoke(t *testing.T, guest bool) {
 	if !guest {
 		return
 	}
-	if len(r.Guest.Rows) < len(agent.BenchCommands) || len(r.Stages) == 0 {
+	if len(r.Guest.Rows) < len(workload.Commands) || len(r.Stages) == 0 {
 		t.Fatalf("the guest's part is incomplete: %+v", r.Guest)
 	}
 	for _, row := range r.Guest.Rows {

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"hwvtpm/guest/workload"
 )
 
 //go:embed direct/direct.c
@@ -87,26 +89,19 @@ func (d *direct) Send(command []byte) ([]byte, error) {
 	return resp, err
 }
 
-// play is script.play for the one that measures itself.
-func (d *direct) play(s script, warmup, n int) ([]time.Duration, error) {
-	for _, c := range s.prepare {
-		if _, err := d.Send(c); err != nil {
-			return nil, err
-		}
+// play is the function play for the one that measures itself.
+func (d *direct) play(s workload.Script, warmup, n int) ([]time.Duration, error) {
+	if err := workload.SendAll(d, s.Prepare); err != nil {
+		return nil, err
 	}
-	samples, resp, err := d.run(s.command, warmup+n)
+	samples, resp, err := d.run(s.Command, warmup+n)
 	if err == nil {
-		err = checkResponse(resp)
+		err = workload.CheckResponse(resp)
 	}
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range s.cleanup {
-		if _, err := d.Send(c); err != nil {
-			return nil, err
-		}
-	}
-	return samples[warmup:], nil
+	return samples[warmup:], workload.SendAll(d, s.Cleanup)
 }
 
 func (d *direct) close() {

@@ -13,6 +13,7 @@ import (
 
 	"hwvtpm/guest/agent"
 	"hwvtpm/guest/lab"
+	"hwvtpm/guest/workload"
 )
 
 // GuestReport is what programs in a virtual machine see.
@@ -24,7 +25,7 @@ type GuestReport struct {
 // GuestRow is one command on /dev/tpm0 behind each of QEMU's devices.
 type GuestRow struct {
 	Placement string  `json:"placement"`
-	Command   string  `json:"command"`    // the agent's name of it
+	Command   string  `json:"command"`    // the workload's name of it
 	Split     Dist    `json:"split"`      // hwvtpm, split ring
 	Packed    Dist    `json:"packed"`     // hwvtpm, packed ring
 	CRB       Dist    `json:"crb"`        // swtpm behind tpm-crb
@@ -145,9 +146,7 @@ func (m *machine) turn(ctx context.Context, args agent.BenchArgs) (samples []tim
 		return nil, err
 	}
 	for _, r := range results {
-		for _, ns := range r.Samples {
-			samples = append(samples, time.Duration(ns))
-		}
+		samples = append(samples, r.Samples...)
 	}
 	return samples, nil
 }
@@ -160,7 +159,7 @@ func (g *guestBench) run(ctx context.Context) (GuestReport, error) {
 				return r, err
 			}
 		}
-		for _, command := range agent.BenchCommands {
+		for _, command := range workload.Commands {
 			if !place.has(command) {
 				continue
 			}

@@ -12,13 +12,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"hwvtpm/guest/agent"
+	"hwvtpm/guest/workload"
 )
 
 // HostRow is one command in one placement.
 type HostRow struct {
 	Placement string  `json:"placement"`
-	Command   string  `json:"command"` // the agent's name of it
+	Command   string  `json:"command"` // the workload's name of it
 	Ring      Dist    `json:"ring"`    // kick to call, split ring
 	Packed    Dist    `json:"packed"`  // kick to call, packed ring
 	Slot      Dist    `json:"slot"`    // coprocessor driver and engine
@@ -51,7 +51,7 @@ const (
 type hostBench struct {
 	targets [contestants]target
 	direct  *direct
-	scripts []script
+	scripts []workload.Script
 	plan    Plan
 }
 
@@ -72,7 +72,7 @@ func newHostBench(ctx context.Context, p programs, dir string, plan Plan) (*host
 	if h.direct, err = openDirect(ctx, dir); err != nil {
 		return nil, errors.Join(err, h.close())
 	}
-	if h.scripts, err = scripts(h.targets[onSlot], agent.BenchCommands); err != nil {
+	if h.scripts, err = scripts(h.targets[onSlot]); err != nil {
 		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
@@ -115,14 +115,14 @@ func (h *hostBench) run(ctx context.Context, progress func(string, ...any)) ([]H
 			return nil, err
 		}
 		for _, s := range h.scripts {
-			if !place.has(s.name) {
+			if !place.has(s.Name) {
 				continue
 			}
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("bench: %w", context.Cause(ctx))
 			}
-			progress("host, %s: %s", place.name, commandNames[s.name])
-			row, err := h.measure(s)
+			progress("host, %s: %s", place.name, commandNames[s.Name])
+			row, err := h.measure(ctx, s)
 			if err != nil {
 				return nil, err
 			}
@@ -139,23 +139,23 @@ func (h *hostBench) run(ctx context.Context, progress func(string, ...any)) ([]H
 }
 
 // measure lets the contestants take turns.
-func (h *hostBench) measure(s script) (HostRow, error) {
-	n := h.plan.iterations(s.name)
+func (h *hostBench) measure(ctx context.Context, s workload.Script) (HostRow, error) {
+	n := h.plan.iterations(s.Name)
 	var all [contestants]series
 	var cpu cpuMeter
 	for range h.plan.Rounds {
 		for i, t := range h.targets {
 			cpu.begin(t)
-			samples, err := s.play(t, h.plan.warmup(s.name), n)
+			samples, err := play(ctx, t, s, h.plan.warmup(s.Name), n)
 			if err != nil {
 				return HostRow{}, err
 			}
-			cpu.end(i, len(samples)+h.plan.warmup(s.name))
+			cpu.end(i, len(samples)+h.plan.warmup(s.Name))
 			all[i].add(samples)
 		}
 	}
 	row := HostRow{
-		Command: s.name,
+		Command: s.Name,
 		Ring:    all[onRing].dist(), Packed: all[onPacked].dist(),
 		Slot: all[onSlot].dist(), Swtpm: all[onSwtpm].dist(),
 		CPU: cpu.result(),
@@ -164,10 +164,10 @@ func (h *hostBench) measure(s script) (HostRow, error) {
 	return row, nil
 }
 
-func (h *hostBench) measureEngine(s script) (Dist, error) {
+func (h *hostBench) measureEngine(s workload.Script) (Dist, error) {
 	var all series
 	for range h.plan.Rounds {
-		samples, err := h.direct.play(s, h.plan.warmup(s.name), h.plan.iterations(s.name))
+		samples, err := h.direct.play(s, h.plan.warmup(s.Name), h.plan.iterations(s.Name))
 		if err != nil {
 			return Dist{}, err
 		}

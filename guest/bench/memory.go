@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"hwvtpm/guest/agent"
 )
 
 // Memory is what one process holds after a load, in bytes.
@@ -28,12 +26,12 @@ type MemoryReport struct {
 }
 
 func measureMemory(ctx context.Context, p programs, dir string, plan Plan) (r MemoryReport, err error) {
-	r.Ours, err = memoryOf(filepath.Join(dir, "ours"), plan, []string{"vhost-user-vtpm", "hwvtpm-engine"},
+	r.Ours, err = memoryOf(ctx, filepath.Join(dir, "ours"), plan, []string{"vhost-user-vtpm", "hwvtpm-engine"},
 		func(d string) (target, error) { return openRing(ctx, p, d, "memory", false) })
 	if err != nil {
 		return r, err
 	}
-	r.Swtpm, err = memoryOf(filepath.Join(dir, "swtpm"), plan, []string{"swtpm"},
+	r.Swtpm, err = memoryOf(ctx, filepath.Join(dir, "swtpm"), plan, []string{"swtpm"},
 		func(d string) (target, error) { return openSwtpm(ctx, d) })
 	for _, m := range r.Ours {
 		r.Sum += m.PSS
@@ -43,7 +41,7 @@ func measureMemory(ctx context.Context, p programs, dir string, plan Plan) (r Me
 
 // memoryOf puts a realistic load on a fresh TPM and reads the memory of its
 // processes, which names name.
-func memoryOf(dir string, plan Plan, names []string, open func(string) (target, error)) ([]Memory, error) {
+func memoryOf(ctx context.Context, dir string, plan Plan, names []string, open func(string) (target, error)) ([]Memory, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
@@ -52,7 +50,7 @@ func memoryOf(dir string, plan Plan, names []string, open func(string) (target, 
 		return nil, err
 	}
 	defer t.close()
-	if err := load(t, plan.Load); err != nil {
+	if err := load(ctx, t, plan.Load); err != nil {
 		return nil, err
 	}
 	pids := t.pids()
@@ -73,16 +71,16 @@ func memoryOf(dir string, plan Plan, names []string, open func(string) (target, 
 
 // load is a boot's worth of measurements and more: short commands, keys of
 // both kinds, signatures, quotes and NV writes.
-func load(t target, commands int) error {
+func load(ctx context.Context, t target, commands int) error {
 	if err := startup(t); err != nil {
 		return err
 	}
-	all, err := scripts(t, agent.BenchCommands)
+	all, err := scripts(t)
 	if err != nil {
 		return err
 	}
 	for _, s := range all {
-		if _, err := s.play(t, 0, commands/len(all)); err != nil {
+		if _, err := play(ctx, t, s, 0, commands/len(all)); err != nil {
 			return err
 		}
 	}
@@ -90,7 +88,7 @@ func load(t target, commands int) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.batch(max(1, commands/100))
+	_, err = w.batch(ctx, max(1, commands/100))
 	return err
 }
 

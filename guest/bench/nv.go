@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/guest/workload"
 )
 
 // Sizes of the NV writes that are measured, in bytes.
@@ -59,7 +61,7 @@ func newNVWriter(t target, size int) (*nvWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: NV index: %w", err)
 	}
-	r := &recorder{TPM: t}
+	r := &workload.Recorder{TPM: t}
 	_, err = tpm2.NVWrite{
 		AuthHandle: tpm2.AuthHandle{Handle: index, Name: pub.NVName, Auth: tpm2.PasswordAuth(nil)},
 		NVIndex:    tpm2.NamedHandle{Handle: index, Name: pub.NVName},
@@ -69,16 +71,16 @@ func newNVWriter(t target, size int) (*nvWriter, error) {
 		return nil, fmt.Errorf("bench: NV write: %w", err)
 	}
 	// TCG Part 3, 31.7: the parameters end with data and a 2-byte offset.
-	end := len(r.last) - 2
-	return &nvWriter{t: t, command: r.last, data: r.last[end-size : end]}, nil
+	end := len(r.Last) - 2
+	return &nvWriter{t: t, command: r.Last, data: r.Last[end-size : end]}, nil
 }
 
-func (w *nvWriter) batch(n int) ([]time.Duration, error) {
+func (w *nvWriter) batch(ctx context.Context, n int) ([]time.Duration, error) {
 	var samples []time.Duration
 	for range n {
 		w.count++
 		binary.BigEndian.PutUint64(w.data, w.count)
-		one, err := batch(w.t, w.command, 0, 1)
+		one, err := batch(ctx, w.t, w.command, 0, 1)
 		if err != nil {
 			return nil, err
 		}
@@ -105,7 +107,7 @@ func measureNV(ctx context.Context, p programs, dir string, plan Plan) (r NVRepo
 		return r, err
 	}
 	for _, size := range []int{nvSmall, nvLarge} {
-		row, err := nvRow(ours, swtpm, dir, size, plan)
+		row, err := nvRow(ctx, ours, swtpm, dir, size, plan)
 		if err != nil {
 			return r, err
 		}
@@ -114,17 +116,20 @@ func measureNV(ctx context.Context, p programs, dir string, plan Plan) (r NVRepo
 	return r, nil
 }
 
-func nvRow(ours, swtpm target, dir string, size int, plan Plan) (NVRow, error) {
+func nvRow(ctx context.Context, ours, swtpm target, dir string, size int, plan Plan) (NVRow, error) {
 	a, err1 := newNVWriter(ours, size)
 	b, err2 := newNVWriter(swtpm, size)
 	if err := errors.Join(err1, err2); err != nil {
 		return NVRow{}, err
 	}
-	steps := [3]func(int) ([]time.Duration, error){a.batch, b.batch, func(n int) ([]time.Duration, error) { return syncBatch(dir, n) }}
+	steps := [3]func(context.Context, int) ([]time.Duration, error){
+		a.batch, b.batch,
+		func(_ context.Context, n int) ([]time.Duration, error) { return syncBatch(dir, n) },
+	}
 	var all [3]series
 	for range plan.Rounds {
 		for i, f := range steps {
-			samples, err := f(plan.NV)
+			samples, err := f(ctx, plan.NV)
 			if err != nil {
 				return NVRow{}, err
 			}

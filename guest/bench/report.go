@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"hwvtpm/guest/agent"
+	"hwvtpm/guest/workload"
 )
 
 // Report is all that one run measured. Parts that were left out are nil.
@@ -113,4 +113,4 @@ func label(command string) string {
 }
 
 // inGuestTargets are the commands that have a target in the guest.
-var inGuestTargets = []string{agent.BenchGetRandom, agent.BenchPCRRead, agent.BenchPCRExtend, agent.BenchSignECDSA}
+var inGuestTargets = []string{workload.GetRandom, workload.PCRRead, workload.PCRExtend, workload.SignECDSA}

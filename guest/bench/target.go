@@ -3,10 +3,13 @@
 package bench
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"hwvtpm/guest/workload"
 )
 
 // target is a TPM as its client reaches it. It belongs to one goroutine.
@@ -24,47 +27,18 @@ type target interface {
 }
 
 // batch measures n exchanges of one command, after warmup that do not count.
-func batch(t target, command []byte, warmup, n int) ([]time.Duration, error) {
-	framed := t.frame(command)
-	samples := make([]time.Duration, 0, n)
-	for i := range warmup + n {
-		start := time.Now()
-		resp, err := t.exchange(framed)
-		took := time.Since(start)
-		if err != nil {
-			return nil, err
-		}
-		if err := checkResponse(resp); err != nil {
-			return nil, err
-		}
-		if i >= warmup {
-			samples = append(samples, took)
-		}
-	}
-	return samples, nil
+func batch(ctx context.Context, t target, command []byte, warmup, n int) ([]time.Duration, error) {
+	return workload.Measure(ctx, t.exchange, t.frame(command), warmup, n)
 }
 
 // play runs the batch of a script with what it needs before and after.
-func (s script) play(t target, warmup, n int) ([]time.Duration, error) {
-	if err := sendAll(t, s.prepare); err != nil {
+func play(ctx context.Context, t target, s workload.Script, warmup, n int) ([]time.Duration, error) {
+	if err := workload.SendAll(t, s.Prepare); err != nil {
 		return nil, err
 	}
-	samples, err := batch(t, s.command, warmup, n)
+	samples, err := batch(ctx, t, s.Command, warmup, n)
 	if err != nil {
-		return nil, fmt.Errorf("bench: %s: %w", s.name, err)
+		return nil, fmt.Errorf("bench: %s: %w", s.Name, err)
 	}
-	return samples, sendAll(t, s.cleanup)
-}
-
-func sendAll(t target, commands [][]byte) error {
-	for _, c := range commands {
-		resp, err := t.Send(c)
-		if err != nil {
-			return err
-		}
-		if err := checkResponse(resp); err != nil {
-			return err
-		}
-	}
-	return nil
+	return samples, workload.SendAll(t, s.Cleanup)
 }

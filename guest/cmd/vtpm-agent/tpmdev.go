@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -16,7 +15,6 @@ const (
 	resourceManager = "/dev/tpmrm0"
 	rawDevice       = "/dev/tpm0"
 
-	headerSize  = 10   // TCG Part 3, 5.2: tag, size, response code
 	maxResponse = 4096 // the kernel's limit in both directions
 )
 
@@ -60,17 +58,6 @@ func (d *tpmDevice) Send(command []byte) ([]byte, error) {
 		return nil, fmt.Errorf("read a TPM response: %w", err)
 	}
 	return d.resp[:n], nil
-}
-
-// checkResponse is nil if resp is the response of a command that succeeded.
-func checkResponse(resp []byte) error {
-	if len(resp) < headerSize {
-		return fmt.Errorf("TPM response of %d bytes", len(resp))
-	}
-	if rc := binary.BigEndian.Uint32(resp[6:]); rc != 0 {
-		return fmt.Errorf("TPM response code 0x%x", rc)
-	}
-	return nil
 }
 
 // withTPM runs f on an open resource manager node (or the one that a names).
