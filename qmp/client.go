@@ -26,6 +26,7 @@ type Client struct {
 	cred *unix.Ucred // nil: unknown
 
 	eventLimit   int
+	unplugRetry  time.Duration
 	greeting     Greeting      // written once, before greetingDone is closed
 	greetingDone chan struct{} // the greeting has arrived
 	done         chan struct{} // the connection has ended, err says why
@@ -99,6 +100,7 @@ func New(ctx context.Context, conn *net.UnixConn, opts ...Option) (*Client, erro
 		buf:          make([]byte, receiveSize),
 		pending:      make(map[uint64]chan<- *message),
 		subs:         make(map[*Subscription]struct{}),
+		unplugRetry:  unplugRetry,
 	}
 	for _, o := range opts {
 		o(c)

@@ -12,11 +12,13 @@ import (
 	"github.com/digitalocean/go-qemu/qmp/raw"
 )
 
-// unplugRetry is how long Unplug waits for the guest before it asks again. QEMU
-// accepts a repeated request after a millisecond (ACPI) or five seconds (PCIe
-// native); a guest that listens answers within some ten milliseconds or, with
-// PCIe's button delay, six seconds.
-const unplugRetry = time.Second
+// unplugRetry is how long Unplug waits for the guest before it asks again. A
+// guest that listens answers within some ten milliseconds, or within about six
+// seconds if a driver has to give up on a dead device first or PCIe's button
+// delay applies. Asking again meanwhile is not harmless: with ACPI each request
+// is queued in the guest, and one that is served late can eject the device that
+// was plugged in the first one's place.
+const unplugRetry = 15 * time.Second
 
 // DeviceAdd plugs a device. args are the properties of -device, with "driver"
 // and, for anything that is to be unplugged again, "id".
@@ -84,7 +86,7 @@ func (c *Client) Unplug(ctx context.Context, id string) error {
 		} else if err != nil {
 			return errors.Join(err, refused)
 		}
-		try, cancel := context.WithTimeout(ctx, unplugRetry)
+		try, cancel := context.WithTimeout(ctx, c.unplugRetry)
 		err = c.awaitDeleted(try, events, id)
 		cancel()
 		if err == nil {

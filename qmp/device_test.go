@@ -31,7 +31,7 @@ type machine struct {
 // newMachine returns a VM with device v0 on character device c0.
 func newMachine(t *testing.T) (*machine, *qmp.Client) {
 	t.Helper()
-	srv, c := dial(t)
+	srv, c := dial(t, qmp.WithUnplugRetry(100*time.Millisecond))
 	m := &machine{srv: srv, devices: map[string]bool{"v0": true}, chardevs: map[string]bool{"c0": true}}
 	srv.Handle("device_del", m.deviceDel)
 	srv.Handle("qom-list", m.list("name", m.devices))
