@@ -4,11 +4,11 @@ package sim
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/internal/slot"
 )
 
 // Card is a simulated card. It implements coproc.Device.
@@ -17,7 +17,7 @@ type Card struct {
 
 	mu     sync.Mutex // guards what follows
 	first  *worker    // started by Open, waiting for OpenSlot
-	slot   *slot      // the open slot, if any
+	slot   *slot.Slot // the open slot, if any
 	id     abi.Identity
 	closed bool
 }
@@ -37,18 +37,7 @@ func Open(cfg Config) (*Card, error) {
 	return &Card{cfg: cfg, first: w, id: w.identity}, nil
 }
 
-// opError wraps err for the caller unless it is wrapped already. It gives nil
-// for nil.
-func opError(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	e := &coproc.Error{Op: op, Slot: SlotName, Err: err}
-	if inner, ok := errors.AsType[*coproc.Error](err); ok {
-		e.Status, e.Err = inner.Status, inner.Err
-	}
-	return e
-}
+func opError(op string, err error) error { return slot.OpError(op, SlotName, err) }
 
 // Info implements coproc.Device.
 func (c *Card) Info(context.Context) (coproc.Info, error) {
@@ -86,12 +75,29 @@ func (c *Card) OpenSlot(_ context.Context, name string) (coproc.Slot, error) {
 			return nil, opError("open", err)
 		}
 	}
-	c.slot = newSlot(c, w)
+	c.slot = slot.New(slot.Config{
+		Name:         SlotName,
+		Logger:       c.cfg.Logger,
+		Timeout:      c.cfg.Timeout,
+		CancelGrace:  c.cfg.CancelGrace,
+		AdminTimeout: c.cfg.StartTimeout,
+		Start:        c.start,
+		Release:      c.release,
+	}, w)
 	return c.slot, nil
 }
 
+// start starts another worker for the open slot.
+func (c *Card) start() (slot.Worker, error) {
+	w, err := startWorker(&c.cfg)
+	if err != nil {
+		return nil, err // not a nil *worker in an interface
+	}
+	return w, nil
+}
+
 // release forgets a slot that was closed.
-func (c *Card) release(s *slot) {
+func (c *Card) release(s *slot.Slot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.slot == s {
@@ -102,14 +108,14 @@ func (c *Card) release(s *slot) {
 // Close implements coproc.Device.
 func (c *Card) Close() error {
 	c.mu.Lock()
-	slot, w := c.slot, c.first
+	open, w := c.slot, c.first
 	c.closed, c.first = true, nil
 	c.mu.Unlock()
 	if w != nil {
-		return opError("close", w.stop(c.cfg.StartTimeout))
+		return opError("close", w.Stop(c.cfg.StartTimeout))
 	}
-	if slot != nil {
-		return slot.Close()
+	if open != nil {
+		return open.Close()
 	}
 	return nil
 }

@@ -18,11 +18,12 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/coproctest/tpmtest"
+	"hwvtpm/coproc/internal/slot"
 )
 
 // running is a slot in a run with a started TPM.
 type runningSlot struct {
-	*slot
+	*slot.Slot
 	t   *testing.T
 	tpm *tpmtest.TPM
 }
@@ -41,7 +42,7 @@ func startSlot(t *testing.T, cfg Config) *runningSlot {
 	if _, err := s.PowerOn(t.Context(), coproc.RunID{1}); err != nil {
 		t.Fatalf("PowerOn: %v", err)
 	}
-	r := &runningSlot{slot: s.(*slot), t: t}
+	r := &runningSlot{Slot: s.(*slot.Slot), t: t}
 	r.tpm = tpmtest.New(t, r.send)
 	r.tpm.Startup()
 	return r
@@ -53,9 +54,15 @@ func (r *runningSlot) send(cmd []byte) ([]byte, error) {
 	return resp[:n], err
 }
 
+// worker is the worker of the moment, or nil.
+func (r *runningSlot) worker() *worker {
+	w, _ := r.Worker().(*worker)
+	return w
+}
+
 // signal sends a signal to the worker of the moment.
 func (r *runningSlot) signal(sig unix.Signal) {
-	if w := r.live.Load(); w != nil {
+	if w := r.worker(); w != nil {
 		w.cmd.Process.Signal(sig) // it may be gone: then it is
 	}
 }
@@ -79,7 +86,7 @@ func TestKillAtRandom(t *testing.T) {
 	seen := map[string]bool{}
 	killed := make(chan struct{}, 1)
 	killed <- struct{}{}
-	for r.restarts < uint64(kills) {
+	for r.Restarts() < uint64(kills) {
 		select {
 		case <-killed: // and a whole round went well since
 			time.AfterFunc(rand.N(3*time.Millisecond), func() {
@@ -112,7 +119,7 @@ func TestKillAtRandom(t *testing.T) {
 		}
 		clock = now
 	}
-	t.Logf("%d kills in %d rounds", r.restarts, rounds)
+	t.Logf("%d kills in %d rounds", r.Restarts(), rounds)
 	<-killed
 }
 
@@ -130,16 +137,16 @@ func TestDeadlyCommand(t *testing.T) {
 		_, err := tpmtest.RSAKeyCommand(srk, 3072).Execute(r.tpm)
 		close(stop)
 		kills := <-done
-		if kills > maxKills {
+		if kills > slot.MaxKills {
 			t.Fatalf("%d workers were killed by one command", kills)
 		}
-		if kills == maxKills && !errors.Is(err, tpm2.TPMRCFailure) {
+		if kills == slot.MaxKills && !errors.Is(err, tpm2.TPMRCFailure) {
 			t.Fatalf("command that killed twice: %v, want TPM_RC_FAILURE", err)
 		}
 		if got := r.tpm.PCR(10); got != pcr || !r.tpm.Loaded(srk) {
 			t.Fatalf("PCR 10 = %x, want %x; key loaded: %t", got, pcr, r.tpm.Loaded(srk))
 		}
-		if kills == maxKills {
+		if kills == slot.MaxKills {
 			return
 		}
 	}
@@ -156,7 +163,7 @@ func (r *runningSlot) killEach(stop chan struct{}) (kills int) {
 			return kills
 		case <-time.After(5 * time.Millisecond):
 		}
-		w := r.live.Load()
+		w := r.worker()
 		if w == nil || w == last || cpuTicks(w.cmd.Process.Pid) < 8 {
 			continue
 		}
@@ -216,7 +223,7 @@ func TestWorkerDiesIdle(t *testing.T) {
 		},
 		"Execute": func() error { r.tpm.Random(1); return nil },
 	} {
-		w := r.live.Load()
+		w := r.worker()
 		r.signal(unix.SIGKILL)
 		<-w.exited
 		if err := call(); err != nil {
@@ -226,7 +233,7 @@ func TestWorkerDiesIdle(t *testing.T) {
 			t.Errorf("after %s: PCR 10 = %x, want %x", name, got, pcr)
 		}
 	}
-	w := r.live.Load()
+	w := r.worker()
 	r.signal(unix.SIGKILL)
 	<-w.exited
 	if err := r.Reset(t.Context()); err != nil {
@@ -254,7 +261,7 @@ func TestNoWorker(t *testing.T) {
 	}
 	for range 2 {
 		resp, err := r.send(cmdGetRandom32)
-		if !errors.Is(err, coproc.ErrFailed) || len(resp) != 10 || binary.BigEndian.Uint32(resp[6:]) != rcFailure {
+		if !errors.Is(err, coproc.ErrFailed) || len(resp) != 10 || binary.BigEndian.Uint32(resp[6:]) != uint32(tpm2.TPMRCFailure) {
 			t.Fatalf("Execute without a worker = %x, %v, want TPM_RC_FAILURE and ErrFailed", resp, err)
 		}
 	}
@@ -275,15 +282,15 @@ func TestSignalsAreForTheParent(t *testing.T) {
 		r.signal(sig)
 		r.tpm.Random(8)
 	}
-	if r.restarts != 0 {
-		t.Errorf("%d restarts", r.restarts)
+	if r.Restarts() != 0 {
+		t.Errorf("%d restarts", r.Restarts())
 	}
 }
 
 // TestWorkerEndsWithParent: the end of the sockets is the end of the worker.
 func TestWorkerEndsWithParent(t *testing.T) {
 	r := startSlot(t, testConfig(t, filepath.Join(t.TempDir(), "tpm")))
-	w := r.live.Load()
+	w := r.worker()
 	w.link.close()
 	select {
 	case <-w.exited:

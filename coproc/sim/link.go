@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/internal/slot"
 )
 
-// link is the driver's end of a worker's two sockets. exchange belongs to one
-// goroutine at a time; control and shutdown may be called by any.
+// link is the driver's end of a worker's two sockets. Send and Receive
+// belong to one goroutine at a time; Cancel and Shutdown may be called by any.
 //
 // The data socket is used with blocking system calls and not through the
 // runtime's poller: a wake-up goes straight to the waiting thread, which
@@ -24,6 +25,7 @@ type link struct {
 	data    int
 	timeout time.Duration // receive timeout set on data
 	buf     [abi.MaxMessage + 1]byte
+	used    int // bytes of buf that the last command or response is in
 
 	mu    sync.Mutex // guards what follows, and the life of data
 	ctl   int
@@ -53,12 +55,10 @@ func seqpacketPair() ([2]int, error) {
 	return p, nil
 }
 
-// errTimeout: no completion came in time. It may still come: receive again.
-var errTimeout = errors.New("no completion in time")
-
-// send sends one submission.
-func (l *link) send(sub *abi.Submission) error {
+// Send sends one submission.
+func (l *link) Send(sub *abi.Submission) error {
 	msg := abi.AppendSubmission(l.buf[:0], sub)
+	l.used = len(msg)
 	for {
 		_, err := unix.Write(l.data, msg)
 		if !errors.Is(err, unix.EINTR) {
@@ -67,9 +67,9 @@ func (l *link) send(sub *abi.Submission) error {
 	}
 }
 
-// receive waits for the completion of sub. Its payload aliases the link's
+// Receive waits for the completion of sub. Its payload aliases the link's
 // buffer until the next call. io.EOF means that the worker is gone.
-func (l *link) receive(sub *abi.Submission, timeout time.Duration) (abi.Completion, error) {
+func (l *link) Receive(sub *abi.Submission, timeout time.Duration) (abi.Completion, error) {
 	if err := l.setTimeout(timeout); err != nil {
 		return abi.Completion{}, err
 	}
@@ -79,12 +79,13 @@ func (l *link) receive(sub *abi.Submission, timeout time.Duration) (abi.Completi
 	}
 	switch {
 	case errors.Is(err, unix.EAGAIN):
-		return abi.Completion{}, errTimeout
+		return abi.Completion{}, slot.ErrTimeout
 	case errors.Is(err, unix.ECONNRESET), err == nil && n == 0:
 		return abi.Completion{}, io.EOF
 	case err != nil:
 		return abi.Completion{}, fmt.Errorf("receive: %w", err)
 	}
+	l.used = max(l.used, n)
 	c, err := abi.ParseCompletion(l.buf[:n])
 	if err != nil {
 		return abi.Completion{}, err
@@ -109,12 +110,15 @@ func (l *link) setTimeout(d time.Duration) error {
 	return nil
 }
 
-// wipe clears the buffer, which holds the last command or response.
-func (l *link) wipe(n int) { clear(l.buf[:min(n, len(l.buf))]) }
+// Wipe clears what the last command and its response left in the buffer.
+func (l *link) Wipe() {
+	clear(l.buf[:l.used])
+	l.used = 0
+}
 
-// cancel tells the worker to cancel the command seq. It never blocks: with a
+// Cancel tells the worker to cancel the command seq. It never blocks: with a
 // full control channel a cancel is on its way already.
-func (l *link) cancel(seq uint64) error {
+func (l *link) Cancel(seq uint64) error {
 	msg := abi.AppendControl(make([]byte, 0, abi.ControlSize), abi.Control{Op: abi.ControlCancel, Arg: seq})
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -128,8 +132,8 @@ func (l *link) cancel(seq uint64) error {
 	return err
 }
 
-// shutdown makes a receive that waits return io.EOF.
-func (l *link) shutdown() {
+// Shutdown makes a Receive that waits return io.EOF.
+func (l *link) Shutdown() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.ended {
@@ -137,7 +141,7 @@ func (l *link) shutdown() {
 	}
 }
 
-// close closes both sockets. The caller is the one that would call receive.
+// close closes both sockets. The caller is the one that would call Receive.
 func (l *link) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,9 +14,10 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/internal/slot"
 )
 
-// worker is one child process and the link to it.
+// worker is one child process and the link to it. It implements slot.Worker.
 type worker struct {
 	*link
 	cmd      *exec.Cmd
@@ -54,61 +55,34 @@ func startWorker(cfg *Config) (*worker, error) {
 		cmd.Wait() // how it ended does not matter: the link tells when
 		close(w.exited)
 	}()
-	if err := w.greet(cfg.StartTimeout); err != nil {
-		w.kill()
+	if w.identity, err = slot.Greet(w, SlotName, cfg.StartTimeout); err != nil {
+		w.Kill()
 		return nil, err
 	}
 	return w, nil
 }
 
-// greet identifies both sides to each other.
-func (w *worker) greet(timeout time.Duration) error {
-	hello := abi.AppendHello(nil, abi.Hello{Min: abi.MinVersion, Max: abi.Version})
-	c, err := w.call(&abi.Submission{Op: abi.OpIdentify, Payload: hello}, timeout)
-	if err != nil {
-		return fmt.Errorf("greet engine: %w", err)
-	}
-	if c.Status != abi.StatusOK {
-		return &coproc.Error{Op: "identify", Slot: SlotName, Status: c.Status,
-			Err: fmt.Errorf("%w: %q", coproc.StatusError(c.Status), c.Payload)}
-	}
-	id, err := abi.ParseIdentity(c.Payload)
-	if err != nil {
-		return err
-	}
-	if id.Version != abi.Version || id.MaxPayload < coproc.MaxTransfer || id.Slots != 1 {
-		return fmt.Errorf("engine offers version %d, %d slots, %d bytes: %w",
-			id.Version, id.Slots, id.MaxPayload, coproc.ErrUnsupported)
-	}
-	w.identity = id
-	return nil
-}
+// Identity gives what the child said of itself.
+func (w *worker) Identity() abi.Identity { return w.identity }
 
-// call sends a submission and waits for its completion.
-func (w *worker) call(sub *abi.Submission, timeout time.Duration) (abi.Completion, error) {
-	if err := w.send(sub); err != nil {
-		return abi.Completion{}, fmt.Errorf("send: %w", err)
-	}
-	return w.receive(sub, timeout)
-}
-
-// stop ends the worker in order, and by force if it takes too long.
-func (w *worker) stop(timeout time.Duration) error {
-	_, err := w.call(&abi.Submission{Op: abi.OpClose}, timeout)
+// Stop ends the worker in order, and by force if it takes too long.
+func (w *worker) Stop(timeout time.Duration) error {
+	_, err := slot.Call(w, &abi.Submission{Op: abi.OpClose}, timeout)
 	w.link.close()
 	select {
 	case <-w.exited:
 	case <-time.After(timeout):
 		err = errors.Join(err, fmt.Errorf("engine did not exit: %w", coproc.ErrTimeout))
-		w.kill()
+		w.Kill()
 	}
 	return err
 }
 
-// kill ends the worker by force and waits for it, so that the lock of its
-// directory is free again.
-func (w *worker) kill() {
+// Kill ends the worker by force and waits for it, so that the lock of its
+// directory is free again. It tells how the process ended.
+func (w *worker) Kill() string {
 	w.link.close()
 	w.cmd.Process.Signal(unix.SIGKILL) // an error means that it is gone
 	<-w.exited
+	return w.cmd.ProcessState.String()
 }

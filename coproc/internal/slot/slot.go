@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sim
+package slot
 
 import (
 	"context"
@@ -13,18 +13,18 @@ import (
 	"hwvtpm/coproc/abi"
 )
 
-// slot is the card's slot. It outlives the workers behind it.
-type slot struct {
-	card *Card
-	cfg  *Config
+// Slot is one slot of a card. It outlives the workers behind it. It
+// implements coproc.Slot.
+type Slot struct {
+	cfg Config
 
 	// live is the worker for those that cannot wait for mu: Cancel, Close.
-	live    atomic.Pointer[worker]
+	live    atomic.Pointer[Worker]
 	running atomic.Uint64 // sequence number being executed, 0: none
 	closing atomic.Bool
 
 	mu       sync.Mutex // serializes the calls, guards what follows
-	w        *worker    // nil: died and not replaced yet
+	w        Worker     // nil: died and not replaced yet
 	closed   bool
 	powered  bool         // PowerOn was called
 	run      coproc.RunID // of the last PowerOn
@@ -34,36 +34,52 @@ type slot struct {
 	restarts uint64
 }
 
-var _ coproc.Slot = (*slot)(nil)
+var _ coproc.Slot = (*Slot)(nil)
 
-func newSlot(c *Card, w *worker) *slot {
-	s := &slot{card: c, cfg: &c.cfg}
+// New gives the slot that w, which was started already, is the worker of.
+func New(cfg Config, w Worker) *Slot {
+	s := &Slot{cfg: cfg}
 	s.adopt(w)
 	return s
 }
 
+// Worker gives the worker of the moment, or nil.
+func (s *Slot) Worker() Worker {
+	if w := s.live.Load(); w != nil {
+		return *w
+	}
+	return nil
+}
+
 // adopt makes w the slot's worker. mu is held, or the slot is not shared yet.
-func (s *slot) adopt(w *worker) {
+func (s *Slot) adopt(w Worker) {
 	s.w = w
-	s.live.Store(w)
-	s.seq = max(s.seq, w.identity.LastSeq)
+	s.live.Store(&w)
+	s.seq = max(s.seq, w.Identity().LastSeq)
+}
+
+// Restarts is how often the worker was replaced.
+func (s *Slot) Restarts() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.restarts
 }
 
 // begin takes the lock for an operation. The caller unlocks if it succeeds.
-func (s *slot) begin(ctx context.Context, op string) error {
+func (s *Slot) begin(ctx context.Context, op string) error {
 	if err := ctx.Err(); err != nil {
-		return opError(op, fmt.Errorf("%w: %w", coproc.ErrCanceled, err))
+		return s.opError(op, fmt.Errorf("%w: %w", coproc.ErrCanceled, err))
 	}
 	s.mu.Lock()
 	if s.closed || s.closing.Load() {
 		s.mu.Unlock()
-		return opError(op, coproc.ErrClosed)
+		return s.opError(op, coproc.ErrClosed)
 	}
 	return nil
 }
 
 // PowerOn implements coproc.Slot.
-func (s *slot) PowerOn(ctx context.Context, run coproc.RunID) (coproc.PowerOnResult, error) {
+func (s *Slot) PowerOn(ctx context.Context, run coproc.RunID) (coproc.PowerOnResult, error) {
 	if err := s.begin(ctx, "power-on"); err != nil {
 		return coproc.PowerOnResult{}, err
 	}
@@ -75,7 +91,7 @@ func (s *slot) PowerOn(ctx context.Context, run coproc.RunID) (coproc.PowerOnRes
 		return err
 	})
 	if err != nil {
-		return coproc.PowerOnResult{}, opError("power-on", s.fail(err))
+		return coproc.PowerOnResult{}, s.opError("power-on", s.fail(err))
 	}
 	s.failed = nil
 	return coproc.PowerOnResult{Resumed: r.Resumed && !r.Pristine}, nil
@@ -83,9 +99,9 @@ func (s *slot) PowerOn(ctx context.Context, run coproc.RunID) (coproc.PowerOnRes
 
 // retry does f again when the worker dies over it, which is safe for what is
 // idempotent.
-func (s *slot) retry(f func() error) error {
+func (s *Slot) retry(f func() error) error {
 	err := f()
-	for range maxKills {
+	for range MaxKills {
 		if err == nil || s.w != nil || s.closing.Load() || permanent(err) {
 			break
 		}
@@ -95,7 +111,7 @@ func (s *slot) retry(f func() error) error {
 }
 
 // powerOn powers the worker on, and starts one before if there is none.
-func (s *slot) powerOn() (abi.PowerOnReply, error) {
+func (s *Slot) powerOn() (abi.PowerOnReply, error) {
 	if err := s.ensure(); err != nil {
 		return abi.PowerOnReply{}, err
 	}
@@ -110,16 +126,16 @@ func (s *slot) powerOn() (abi.PowerOnReply, error) {
 }
 
 // Reset implements coproc.Slot.
-func (s *slot) Reset(ctx context.Context) error {
+func (s *Slot) Reset(ctx context.Context) error {
 	if err := s.begin(ctx, "reset"); err != nil {
 		return err
 	}
 	defer s.mu.Unlock()
 	if !s.powered {
-		return opError("reset", fmt.Errorf("not powered on: %w", coproc.ErrUnsupported))
+		return s.opError("reset", fmt.Errorf("not powered on: %w", coproc.ErrUnsupported))
 	}
 	if err := s.retry(s.reset); err != nil {
-		return opError("reset", s.fail(err))
+		return s.opError("reset", s.fail(err))
 	}
 	s.failed = nil
 	return nil
@@ -127,7 +143,7 @@ func (s *slot) Reset(ctx context.Context) error {
 
 // reset resets the TPM. A worker that is gone is brought back first; whether
 // it could restore the run does not matter, since the reset ends that state.
-func (s *slot) reset() error {
+func (s *Slot) reset() error {
 	if s.w == nil {
 		if _, err := s.powerOn(); err != nil && s.w == nil {
 			return err
@@ -139,35 +155,35 @@ func (s *slot) reset() error {
 
 // admin runs a submission other than OpExecute. If the worker dies over it,
 // it is gone; the caller may start over.
-func (s *slot) admin(sub *abi.Submission) (abi.Completion, error) {
-	c, err := s.w.call(sub, s.cfg.StartTimeout)
+func (s *Slot) admin(sub *abi.Submission) (abi.Completion, error) {
+	c, err := Call(s.w, sub, s.cfg.AdminTimeout)
 	if err != nil {
 		s.drop()
 		return c, fmt.Errorf("engine is gone: %w", err)
 	}
 	if c.Status != abi.StatusOK {
-		return c, &coproc.Error{Op: "admin", Slot: SlotName, Status: c.Status, Err: coproc.StatusError(c.Status)}
+		return c, &coproc.Error{Op: "admin", Slot: s.cfg.Name, Status: c.Status, Err: coproc.StatusError(c.Status)}
 	}
 	return c, nil
 }
 
 // fail makes the slot answer failure only and gives the error to return.
-func (s *slot) fail(err error) error {
+func (s *Slot) fail(err error) error {
 	s.failed = err
 	return err
 }
 
 // Cancel implements coproc.Slot.
-func (s *slot) Cancel() error {
-	seq, w := s.running.Load(), s.live.Load()
+func (s *Slot) Cancel() error {
+	seq, w := s.running.Load(), s.Worker()
 	if seq == 0 || w == nil {
 		return nil
 	}
-	return opError("cancel", w.cancel(seq))
+	return s.opError("cancel", w.Cancel(seq))
 }
 
 // Health implements coproc.Slot. It waits for the running command.
-func (s *slot) Health(ctx context.Context) (coproc.Health, error) {
+func (s *Slot) Health(ctx context.Context) (coproc.Health, error) {
 	if err := s.begin(ctx, "health"); err != nil {
 		return coproc.Health{}, err
 	}
@@ -180,7 +196,7 @@ func (s *slot) Health(ctx context.Context) (coproc.Health, error) {
 	h.Restarts = s.restarts
 	r, err := abi.ParseHealthReply(c.Payload)
 	if err != nil {
-		return h, opError("health", err)
+		return h, s.opError("health", err)
 	}
 	if s.failed == nil {
 		h.State = r.State
@@ -192,7 +208,7 @@ func (s *slot) Health(ctx context.Context) (coproc.Health, error) {
 }
 
 // askHealth asks the worker, after bringing back one that died meanwhile.
-func (s *slot) askHealth() (abi.Completion, error) {
+func (s *Slot) askHealth() (abi.Completion, error) {
 	health := &abi.Submission{Op: abi.OpHealth}
 	if s.w != nil {
 		if c, err := s.admin(health); err == nil {
@@ -211,26 +227,26 @@ func (s *slot) askHealth() (abi.Completion, error) {
 }
 
 // Close implements coproc.Slot.
-func (s *slot) Close() error {
+func (s *Slot) Close() error {
 	if s.closing.Swap(true) {
 		s.mu.Lock() // the first Close has the lock until all is ended
 		defer s.mu.Unlock()
 		return nil
 	}
 	s.Cancel()
-	if w := s.live.Load(); w != nil {
-		t := time.AfterFunc(s.cfg.CancelGrace, w.shutdown)
+	if w := s.Worker(); w != nil {
+		t := time.AfterFunc(s.cfg.CancelGrace, w.Shutdown)
 		defer t.Stop()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.card.release(s)
+	s.cfg.Release(s)
 	if s.w == nil {
 		return nil
 	}
-	err := s.w.stop(s.cfg.StartTimeout)
+	err := s.w.Stop(s.cfg.AdminTimeout)
 	s.w = nil
 	s.live.Store(nil)
-	return opError("close", err)
+	return s.opError("close", err)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sim
+package slot
 
 import (
 	"context"
@@ -21,8 +21,8 @@ const (
 	rcCanceled    = 0x909 // TPM_RC_CANCELED
 )
 
-// maxKills is how many workers one command may kill.
-const maxKills = 2
+// MaxKills is how many workers one command may kill.
+const MaxKills = 2
 
 // putResponse writes a response that is only a code.
 func putResponse(resp []byte, rc uint32) int {
@@ -34,12 +34,12 @@ func putResponse(resp []byte, rc uint32) int {
 
 // Execute implements coproc.Slot. The end of ctx cancels the command; its
 // response is returned all the same, so that none is ever lost.
-func (s *slot) Execute(ctx context.Context, cmd coproc.Command, resp []byte) (int, error) {
+func (s *Slot) Execute(ctx context.Context, cmd coproc.Command, resp []byte) (int, error) {
 	if len(resp) < coproc.MaxTransfer {
-		return 0, opError("execute", io.ErrShortBuffer)
+		return 0, s.opError("execute", io.ErrShortBuffer)
 	}
 	if cmd.Locality > abi.MaxLocality {
-		return 0, opError("execute", fmt.Errorf("locality %d: %w", cmd.Locality, coproc.ErrUnsupported))
+		return 0, s.opError("execute", fmt.Errorf("locality %d: %w", cmd.Locality, coproc.ErrUnsupported))
 	}
 	if err := s.begin(ctx, "execute"); err != nil {
 		return 0, err
@@ -49,10 +49,10 @@ func (s *slot) Execute(ctx context.Context, cmd coproc.Command, resp []byte) (in
 		return putResponse(resp, rcCommandSize), nil
 	}
 	if !s.powered {
-		return 0, opError("execute", fmt.Errorf("not powered on: %w", coproc.ErrUnsupported))
+		return 0, s.opError("execute", fmt.Errorf("not powered on: %w", coproc.ErrUnsupported))
 	}
 	if s.failed != nil {
-		return putResponse(resp, rcFailure), opError("execute", fmt.Errorf("%w: %w", coproc.ErrFailed, s.failed))
+		return putResponse(resp, rcFailure), s.opError("execute", fmt.Errorf("%w: %w", coproc.ErrFailed, s.failed))
 	}
 	s.seq++
 	s.running.Store(s.seq)
@@ -62,21 +62,21 @@ func (s *slot) Execute(ctx context.Context, cmd coproc.Command, resp []byte) (in
 	}
 	n, err := s.execute(&cmd, resp)
 	if err != nil && !errors.Is(err, coproc.ErrClosed) {
-		return putResponse(resp, rcFailure), opError("execute", s.fail(err))
+		return putResponse(resp, rcFailure), s.opError("execute", s.fail(err))
 	}
-	return n, opError("execute", err)
+	return n, s.opError("execute", err)
 }
 
 // execute submits a command until it is answered, through the deaths of
 // workers. An error means that the slot is failed or closed.
-func (s *slot) execute(cmd *coproc.Command, resp []byte) (int, error) {
+func (s *Slot) execute(cmd *coproc.Command, resp []byte) (int, error) {
 	sub := abi.Submission{Op: abi.OpExecute, Locality: cmd.Locality, Seq: s.seq, Payload: cmd.Bytes}
 	for kills := 0; ; {
 		c, sent, err := s.submit(&sub, cmd.Timeout)
 		switch {
 		case err == nil && c.Status == abi.StatusOK:
 			n := copy(resp, c.Payload)
-			s.w.wipe(abi.HeaderSize + n)
+			s.w.Wipe()
 			return n, nil
 		case err == nil:
 			return 0, &coproc.Error{Status: c.Status, Err: coproc.StatusError(c.Status)}
@@ -95,10 +95,10 @@ func (s *slot) execute(cmd *coproc.Command, resp []byte) (int, error) {
 		if s.recorded == sub.Seq {
 			continue // it was done: submitting again gives the response
 		}
-		if errors.Is(err, errTimeout) {
+		if errors.Is(err, ErrTimeout) {
 			return putResponse(resp, rcCanceled), nil
 		}
-		if kills >= maxKills {
+		if kills >= MaxKills {
 			if s.loud() {
 				s.cfg.Logger.Error("a command killed the engine twice and is refused", "code", commandCode(cmd.Bytes))
 			}
@@ -109,17 +109,17 @@ func (s *slot) execute(cmd *coproc.Command, resp []byte) (int, error) {
 
 // submit sends a command and waits for its completion, canceling it after
 // its timeout. sent tells whether the worker may have seen it.
-func (s *slot) submit(sub *abi.Submission, timeout time.Duration) (c abi.Completion, sent bool, err error) {
+func (s *Slot) submit(sub *abi.Submission, timeout time.Duration) (c abi.Completion, sent bool, err error) {
 	if s.w == nil {
 		return c, false, io.EOF
 	}
-	if err := s.w.send(sub); err != nil {
+	if err := s.w.Send(sub); err != nil {
 		return c, false, err
 	}
-	c, err = s.w.receive(sub, orDefault(timeout, s.cfg.Timeout))
-	if errors.Is(err, errTimeout) {
-		s.w.cancel(sub.Seq)
-		c, err = s.w.receive(sub, s.cfg.CancelGrace)
+	c, err = s.w.Receive(sub, s.cfg.timeoutOf(timeout))
+	if errors.Is(err, ErrTimeout) {
+		s.w.Cancel(sub.Seq)
+		c, err = s.w.Receive(sub, s.cfg.CancelGrace)
 	}
 	return c, true, err
 }

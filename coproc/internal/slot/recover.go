@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sim
+package slot
 
 import (
 	"errors"
@@ -15,28 +15,28 @@ import (
 var backoff = [...]time.Duration{0, 10 * time.Millisecond, 50 * time.Millisecond, 250 * time.Millisecond, time.Second}
 
 // drop ends a worker that is dead or not to be trusted any more.
-func (s *slot) drop() {
+func (s *Slot) drop() {
 	if s.w == nil {
 		return
 	}
 	s.live.Store(nil)
-	s.w.kill()
+	how := s.w.Kill()
 	if s.loud() {
-		s.cfg.Logger.Warn("engine ended", "state", s.w.cmd.ProcessState)
+		s.cfg.Logger.Warn("engine ended", "state", how)
 	}
 	s.w = nil
 }
 
 // loud tells whether a restart is worth a log line. A guest that has found a
 // way to kill its engine must not fill the host's log.
-func (s *slot) loud() bool { return s.restarts < 16 || s.restarts&(s.restarts-1) == 0 }
+func (s *Slot) loud() bool { return s.restarts < 16 || s.restarts&(s.restarts-1) == 0 }
 
 // ensure starts a worker if there is none.
-func (s *slot) ensure() error {
+func (s *Slot) ensure() error {
 	if s.w != nil {
 		return nil
 	}
-	w, err := startWorker(s.cfg)
+	w, err := s.cfg.Start()
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (s *slot) ensure() error {
 }
 
 // revive brings a dead worker back to the state of the last answer.
-func (s *slot) revive() error {
+func (s *Slot) revive() error {
 	s.drop()
 	var err error
 	for i, d := range backoff {
@@ -69,7 +69,7 @@ func (s *slot) revive() error {
 }
 
 // resume powers the worker on and insists on the state of this run.
-func (s *slot) resume() error {
+func (s *Slot) resume() error {
 	r, err := s.powerOn()
 	if err == nil && !r.Resumed {
 		s.drop()
