@@ -5,7 +5,6 @@ package qmp_test
 import (
 	"bytes"
 	"errors"
-	"net"
 	"sync"
 	"testing"
 
@@ -143,15 +142,7 @@ func TestConcurrentDrainsKeepTheOrder(t *testing.T) {
 // A socket that somebody made blocking must not make Drain block.
 func TestDrainOfABlockingSocket(t *testing.T) {
 	srv := qmptest.Start(t)
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: srv.Path(), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := qmp.New(within(t), conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c, conn := connectSocket(t, srv)
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		t.Fatal(err)

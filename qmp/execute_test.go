@@ -109,15 +109,7 @@ func TestGivingUpAHalfWrittenCommand(t *testing.T) {
 	})
 	srv.Handle("big", qmptest.Return("late"))
 	srv.Handle("next", qmptest.Return("mine"))
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: srv.Path(), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := qmp.New(within(t), conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c, conn := connectSocket(t, srv)
 
 	giveUp(t, c, command("pause"), func() { srv.WaitCommand(within(t), "pause", 1) })
 	text := strings.Repeat("x", 4<<20) // more than a socket holds

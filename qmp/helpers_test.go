@@ -5,6 +5,7 @@ package qmp_test
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -42,6 +43,21 @@ func connect(t testing.TB, srv *qmptest.Server, opts ...qmp.Option) *qmp.Client 
 		}
 	})
 	return c
+}
+
+// connectSocket is connect for tests that look at the socket itself.
+func connectSocket(t testing.TB, srv *qmptest.Server) (*qmp.Client, *net.UnixConn) {
+	t.Helper()
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: srv.Path(), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := qmp.New(within(t), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() }) // always nil
+	return c, conn
 }
 
 // command is shorthand for a command without arguments.
