@@ -134,7 +134,9 @@ func realized(t testing.TB, path string, o vhostusertest.Options) *vhostusertest
 	return f
 }
 
-func TestHostileMessages(t *testing.T) {
+// eachHostileMessage gives every message a session of its own, and checks that
+// no descriptor stays behind.
+func eachHostileMessage(t *testing.T, try func(t *testing.T, f *vhostusertest.Frontend, h hostile, fds []int)) {
 	path, _ := serve(t, vhostuser.Config{Device: &echo{}})
 	dial(t, path, vhostusertest.Options{}).Close() // so that lazy descriptors exist
 	for _, h := range hostileMessages() {
@@ -146,46 +148,40 @@ func TestHostileMessages(t *testing.T) {
 				if h.fds != nil {
 					fds = h.fds(f)
 				}
-				err := f.Ack(h.req, h.body, fds...)
-				switch {
-				case h.want == refused && !errors.Is(err, vhostusertest.ErrRefused):
-					t.Errorf("got %v, want a refusal", err)
-				case h.want == hungUp && !errors.Is(err, io.EOF):
-					t.Errorf("got %v, want the session to end", err)
-				}
-				if h.want == refused {
-					if err := f.Start(); err != nil {
-						t.Fatalf("honest start after the refusal: %v", err)
-					}
-					exchange(t, f, []byte("still alive"))
-				}
+				try(t, f, h, fds)
 			})
 		})
 	}
 }
 
+func TestHostileMessages(t *testing.T) {
+	eachHostileMessage(t, func(t *testing.T, f *vhostusertest.Frontend, h hostile, fds []int) {
+		err := f.Ack(h.req, h.body, fds...)
+		switch {
+		case h.want == refused && !errors.Is(err, vhostusertest.ErrRefused):
+			t.Errorf("got %v, want a refusal", err)
+		case h.want == hungUp && !errors.Is(err, io.EOF):
+			t.Errorf("got %v, want the session to end", err)
+		}
+		if h.want == refused {
+			if err := f.Start(); err != nil {
+				t.Fatalf("honest start after the refusal: %v", err)
+			}
+			exchange(t, f, []byte("still alive"))
+		}
+	})
+}
+
 // TestHostileMessagesWithoutAck: with no way to answer, the session ends.
 func TestHostileMessagesWithoutAck(t *testing.T) {
-	path, _ := serve(t, vhostuser.Config{Device: &echo{}})
-	dial(t, path, vhostusertest.Options{}).Close()
-	for _, h := range hostileMessages() {
-		t.Run(h.name, func(t *testing.T) {
-			checkLeaks(t, func() {
-				f := realized(t, path, vhostusertest.Options{})
-				defer f.Close()
-				var fds []int
-				if h.fds != nil {
-					fds = h.fds(f)
-				}
-				if err := f.Send(h.req, vhostusertest.Version, h.body, fds...); err != nil {
-					t.Fatal(err)
-				}
-				if m, err := f.Recv(); !errors.Is(err, io.EOF) {
-					t.Errorf("Recv() = %v, %v, want EOF", m, err)
-				}
-			})
-		})
-	}
+	eachHostileMessage(t, func(t *testing.T, f *vhostusertest.Frontend, h hostile, fds []int) {
+		if err := f.Send(h.req, vhostusertest.Version, h.body, fds...); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := f.Recv(); !errors.Is(err, io.EOF) {
+			t.Errorf("Recv() = %v, %v, want EOF", m, err)
+		}
+	})
 }
 
 func TestHostileHeaders(t *testing.T) {

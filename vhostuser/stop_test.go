@@ -163,8 +163,10 @@ func TestChangesWhileHandling(t *testing.T) {
 	}
 }
 
-// TestMemoryGoneWhileHandling: the result waits until guest memory is back.
-func TestMemoryGoneWhileHandling(t *testing.T) {
+// handledWithoutMemory has a device handle a request whose memory goes away
+// meanwhile, so that the result cannot be written.
+func handledWithoutMemory(t *testing.T) (*blocking, *vhostusertest.Frontend) {
+	t.Helper()
 	dev := newBlocking()
 	path, _ := serve(t, vhostuser.Config{Device: dev})
 	f := realized(t, path, vhostusertest.Options{})
@@ -172,6 +174,12 @@ func TestMemoryGoneWhileHandling(t *testing.T) {
 	dev.submit(t, f, "slow")
 	must(t, f.RemMemReg(f.Region()))
 	dev.free()
+	return dev, f
+}
+
+// TestMemoryGoneWhileHandling: the result waits until guest memory is back.
+func TestMemoryGoneWhileHandling(t *testing.T) {
+	_, f := handledWithoutMemory(t)
 	must(t, f.AddMemReg(f.Region()))
 	wantUsed(t, f, "slow")
 	must(t, f.RemMemReg(f.Region()))
@@ -183,13 +191,7 @@ func TestMemoryGoneWhileHandling(t *testing.T) {
 
 // TestStopWhileMemoryGone: a ring that waits for its memory can be stopped.
 func TestStopWhileMemoryGone(t *testing.T) {
-	dev := newBlocking()
-	path, _ := serve(t, vhostuser.Config{Device: dev})
-	f := realized(t, path, vhostusertest.Options{})
-	must(t, f.Start())
-	dev.submit(t, f, "slow")
-	must(t, f.RemMemReg(f.Region()))
-	dev.free()
+	dev, f := handledWithoutMemory(t)
 	_, err := f.GetVringBase(0)
 	must(t, err)
 	if n := dev.stops.Load(); n != 1 {
