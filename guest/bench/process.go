@@ -77,6 +77,22 @@ func (p *process) connect(ctx context.Context, socket string) (*net.UnixConn, er
 	}
 }
 
+// open connects to the child's socket and makes a target of the connection. A
+// child that this fails with is stopped.
+func (p *process) open(ctx context.Context, socket string, wrap func(*net.UnixConn) (target, error)) (target, error) {
+	conn, err := p.connect(ctx, socket)
+	if err != nil {
+		p.stop()
+		return nil, err
+	}
+	t, err := wrap(conn)
+	if err != nil {
+		p.stop()
+		return nil, err
+	}
+	return t, nil
+}
+
 func (p *process) failure(cause error) error {
 	text, _ := os.ReadFile(p.log)
 	return fmt.Errorf("bench: %s does not serve: %w\n%s", filepath.Base(p.cmd.Path), cause, text)

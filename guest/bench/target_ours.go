@@ -50,22 +50,12 @@ func ringOptions(packed bool) vhostusertest.Options {
 	}
 }
 
-func openRing(ctx context.Context, p programs, dir, run string, packed bool) (*ringTarget, error) {
+func openRing(ctx context.Context, p programs, dir, run string, packed bool) (target, error) {
 	proc, socket, err := p.startBackend(dir, run)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := proc.connect(ctx, socket)
-	if err != nil {
-		proc.stop()
-		return nil, err
-	}
-	t, err := newRing(proc, conn, packed)
-	if err != nil {
-		proc.stop()
-		return nil, err
-	}
-	return t, nil
+	return proc.open(ctx, socket, func(c *net.UnixConn) (target, error) { return newRing(proc, c, packed) })
 }
 
 // newRing does on an open connection what QEMU does up to a running queue.

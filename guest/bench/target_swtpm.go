@@ -35,17 +35,12 @@ func startSwtpm(dir string) (proc *process, socket string, err error) {
 	return proc, socket, err
 }
 
-func openSwtpm(ctx context.Context, dir string) (*swtpmTarget, error) {
+func openSwtpm(ctx context.Context, dir string) (target, error) {
 	proc, socket, err := startSwtpm(dir)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := proc.connect(ctx, socket)
-	if err != nil {
-		proc.stop()
-		return nil, err
-	}
-	return newSwtpm(proc, conn)
+	return proc.open(ctx, socket, func(c *net.UnixConn) (target, error) { return newSwtpm(proc, c) })
 }
 
 // newSwtpm takes the descriptor out of the Go runtime's hands: a blocking read
@@ -54,7 +49,6 @@ func newSwtpm(proc *process, conn *net.UnixConn) (*swtpmTarget, error) {
 	defer conn.Close()
 	f, err := conn.File()
 	if err != nil {
-		proc.stop()
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	defer f.Close()
@@ -63,7 +57,6 @@ func newSwtpm(proc *process, conn *net.UnixConn) (*swtpmTarget, error) {
 		err = unix.SetNonblock(fd, false)
 	}
 	if err != nil {
-		proc.stop()
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	return &swtpmTarget{proc: proc, fd: fd}, nil
