@@ -59,7 +59,9 @@ func codecOf[T any](name string, golden []byte, value T, parse func([]byte) (T, 
 	}
 }
 
-var codecs = []codec{
+var codecs = append(messageCodecs, queueCodecs...)
+
+var messageCodecs = []codec{
 	codecOf("submission", goldenSubmission,
 		Submission{Op: OpExecute, Locality: 3, Slot: 1, Seq: 0x1122334455667788, Payload: []byte{0xaa, 0xbb, 0xcc}},
 		ParseSubmission, AppendSubmission),
@@ -180,7 +182,7 @@ func TestStatusNames(t *testing.T) {
 			t.Errorf("status %d has no name", s)
 		}
 	}
-	for s := StatusInUse; s <= StatusInternal; s++ {
+	for s := StatusInUse; s <= StatusLost; s++ {
 		if strings.HasPrefix(s.String(), "status 0x") {
 			t.Errorf("status %d has no name", s)
 		}

@@ -66,16 +66,29 @@ func ParseCompletion(b []byte) (Completion, error) {
 	if err := checkFrame(b); err != nil {
 		return Completion{}, fmt.Errorf("completion: %w", err)
 	}
-	flags := Flags(binary.LittleEndian.Uint32(b[20:]))
-	if b[1]|orBytes(b[24:32]) != 0 || flags&^knownFlags != 0 {
+	if orBytes(b[24:HeaderSize]) != 0 {
 		return Completion{}, fmt.Errorf("completion: reserved field is set: %w", ErrMalformed)
 	}
+	c, err := parseCompletionHeader(b)
+	if err != nil {
+		return Completion{}, fmt.Errorf("completion: %w", err)
+	}
+	c.Payload = b[HeaderSize:]
+	return c, nil
+}
+
+// parseCompletionHeader reads what the header has in common with an entry of a
+// queue: the first 24 bytes, but the length.
+func parseCompletionHeader(b []byte) (Completion, error) {
+	flags := Flags(binary.LittleEndian.Uint32(b[20:]))
+	if b[1] != 0 || flags&^knownFlags != 0 {
+		return Completion{}, fmt.Errorf("reserved field is set: %w", ErrMalformed)
+	}
 	return Completion{
-		Op:      Opcode(b[0]),
-		Status:  Status(binary.LittleEndian.Uint16(b[2:])),
-		Slot:    binary.LittleEndian.Uint32(b[16:]),
-		Seq:     binary.LittleEndian.Uint64(b[8:]),
-		Flags:   flags,
-		Payload: b[HeaderSize:],
+		Op:     Opcode(b[0]),
+		Status: Status(binary.LittleEndian.Uint16(b[2:])),
+		Slot:   binary.LittleEndian.Uint32(b[16:]),
+		Seq:    binary.LittleEndian.Uint64(b[8:]),
+		Flags:  flags,
 	}, nil
 }

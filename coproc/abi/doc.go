@@ -10,7 +10,9 @@
 // stay big-endian, as the TCG writes them. Reserved fields are zero, and a
 // message with a reserved field that is not zero is refused. Over a socket
 // each message is exactly one SOCK_SEQPACKET packet; on a card a submission
-// is a slot of a queue and the payload a buffer beside it, as in NVMe.
+// is an entry of a queue ([SubmissionEntry]) and the payload a buffer beside
+// it, as in NVMe; registers.go, entry.go and admin.go describe the PCI function
+// that has these queues, and docs/coprocessor-abi.md how to drive it.
 //
 // # Ordering
 //
@@ -33,7 +35,8 @@
 // overtake: a [Control] message names the sequence number to cancel. It only
 // marks the command: the command still completes, in order, with whatever
 // TPM response results, usually TPM_RC_CANCELED. A cancel for a number that is
-// not running does nothing. There is no answer to a cancel.
+// not running does nothing. There is no answer to a cancel. On a PCI function
+// the second channel is the register [DoorbellCancel].
 //
 // # Status and response code
 //

@@ -23,6 +23,7 @@ const (
 	StatusForeign  Status = 0x12 // a file of the state belongs to another slot
 	StatusFailed   Status = 0x13 // exact state lost: TPM_RC_FAILURE until reset or new run
 	StatusInternal Status = 0x14 // the card could not do it; reason is in its log
+	StatusLost     Status = 0x15 // no worker holds the slot: identify, power on, submit again (PCI only)
 )
 
 var statusNames = map[Status]string{
@@ -38,6 +39,7 @@ var statusNames = map[Status]string{
 	StatusForeign:    "foreign",
 	StatusFailed:     "failed",
 	StatusInternal:   "internal error",
+	StatusLost:       "worker lost",
 }
 
 // String gives the status in words, or its number.

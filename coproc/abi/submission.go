@@ -55,14 +55,22 @@ type Submission struct {
 	Payload  []byte // parsed: aliases the message
 }
 
+// PutSubmissionHeader writes the header of s to the first HeaderSize bytes of
+// b for a payload of n bytes. Payload of s is not looked at.
+func PutSubmissionHeader(b []byte, s *Submission, n int) {
+	h := b[:HeaderSize]
+	clear(h)
+	h[0] = byte(s.Op)
+	h[1] = s.Locality
+	binary.LittleEndian.PutUint32(h[4:], uint32(n))
+	binary.LittleEndian.PutUint64(h[8:], s.Seq)
+	binary.LittleEndian.PutUint32(h[16:], s.Slot)
+}
+
 // AppendSubmission appends s in wire form to dst.
 func AppendSubmission(dst []byte, s *Submission) []byte {
 	var h [HeaderSize]byte
-	h[0] = byte(s.Op)
-	h[1] = s.Locality
-	binary.LittleEndian.PutUint32(h[4:], uint32(len(s.Payload)))
-	binary.LittleEndian.PutUint64(h[8:], s.Seq)
-	binary.LittleEndian.PutUint32(h[16:], s.Slot)
+	PutSubmissionHeader(h[:], s, len(s.Payload))
 	return append(append(dst, h[:]...), s.Payload...)
 }
 
@@ -72,18 +80,27 @@ func ParseSubmission(b []byte) (Submission, error) {
 	if err := checkFrame(b); err != nil {
 		return Submission{}, fmt.Errorf("submission: %w", err)
 	}
-	if b[2]|b[3] != 0 || binary.LittleEndian.Uint32(b[20:])|uint32(orBytes(b[24:32])) != 0 {
-		return Submission{}, fmt.Errorf("submission: reserved field is set: %w", ErrMalformed)
+	s, err := parseSubmissionHeader(b)
+	if err != nil {
+		return Submission{}, fmt.Errorf("submission: %w", err)
+	}
+	s.Payload = b[HeaderSize:]
+	return s, nil
+}
+
+// parseSubmissionHeader reads all of a header but the length.
+func parseSubmissionHeader(b []byte) (Submission, error) {
+	if b[2]|b[3]|orBytes(b[20:HeaderSize]) != 0 {
+		return Submission{}, fmt.Errorf("reserved field is set: %w", ErrMalformed)
 	}
 	if b[1] > MaxLocality {
-		return Submission{}, fmt.Errorf("submission: locality %d: %w", b[1], ErrMalformed)
+		return Submission{}, fmt.Errorf("locality %d: %w", b[1], ErrMalformed)
 	}
 	return Submission{
 		Op:       Opcode(b[0]),
 		Locality: b[1],
 		Slot:     binary.LittleEndian.Uint32(b[16:]),
 		Seq:      binary.LittleEndian.Uint64(b[8:]),
-		Payload:  b[HeaderSize:],
 	}, nil
 }
 
