@@ -38,22 +38,25 @@ func (r *Rig) bootOnce(ctx context.Context, opts VMOptions) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := agent.Dial(vm.AgentSocket, nil)
+	ctx, cancel := context.WithTimeout(ctx, r.Env.Patience(bootPatience))
+	defer cancel()
+	g := &Guest{VM: vm}
+	err = vm.reach(ctx, func() (err error) {
+		g.Agent, err = agent.Dial(vm.AgentSocket, nil)
+		return err
+	})
 	if err != nil {
 		return nil, errors.Join(err, vm.Close())
 	}
-	g := &Guest{VM: vm, Agent: client}
 	r.own(g)
-	if g.Hello, err = g.awaitHello(ctx, r.Env.Patience(bootPatience)); err != nil {
+	if g.Hello, err = g.awaitHello(ctx); err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
 	return g, nil
 }
 
 // awaitHello waits for the agent, but not for a machine that cannot come up.
-func (g *Guest) awaitHello(ctx context.Context, patience time.Duration) (agent.Hello, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+func (g *Guest) awaitHello(ctx context.Context) (agent.Hello, error) {
 	lost, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go func() {

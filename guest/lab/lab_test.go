@@ -5,6 +5,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -106,6 +107,75 @@ func TestProcessEndKillsTheDeaf(t *testing.T) {
 	}
 	if ws := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ws.Signal() != syscall.SIGKILL {
 		t.Errorf("ended by %v, want SIGKILL", ws.Signal())
+	}
+}
+
+// listenLater binds a socket as QEMU does, and listens only when told to.
+func listenLater(t *testing.T) (path string, listen func()) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "s")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	return path, func() {
+		if err := syscall.Listen(fd, 1); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestReachTriesUntilTheChildListens(t *testing.T) {
+	p, err := startProcess("child", filepath.Join(t.TempDir(), "p.log"), nil, "sleep", "1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.kill()
+	ctx, cancel := context.WithTimeout(t.Context(), guard)
+	defer cancel()
+	bound, listen := listenLater(t)
+	path := filepath.Join(filepath.Dir(bound), "none yet")
+	var seen []error
+	err = p.reach(ctx, func() error {
+		conn, err := net.Dial("unix", path)
+		if err == nil {
+			return conn.Close()
+		}
+		seen = append(seen, err)
+		if path != bound {
+			path = bound // the child has bound
+		} else {
+			listen()
+		}
+		return err
+	})
+	if err != nil || len(seen) != 2 || !errors.Is(seen[0], syscall.ENOENT) || !errors.Is(seen[1], syscall.ECONNREFUSED) {
+		t.Errorf("reach() = %v after %v, want success after ENOENT and ECONNREFUSED", err, seen)
+	}
+}
+
+func TestReachGivesUp(t *testing.T) {
+	refused := func() error { return syscall.ECONNREFUSED }
+	p, err := startProcess("child", filepath.Join(t.TempDir(), "p.log"), nil, "sleep", "1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.kill()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := p.reach(ctx, refused); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("reach() = %v, want the context's error and the last refusal", err)
+	}
+	if err := p.reach(t.Context(), func() error { return syscall.EACCES }); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("reach() = %v, want %v at once", err, syscall.EACCES)
+	}
+	p.kill()
+	if err := p.reach(t.Context(), refused); err == nil || !strings.Contains(err.Error(), "signal: killed") {
+		t.Errorf("reach() of a dead child = %v, want how it ended", err)
 	}
 }
 

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -90,6 +91,30 @@ func (p *process) wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("lab: %s still runs: %w", p.name, ctx.Err())
+	}
+}
+
+// reach calls dial, which connects to a socket of the child's, until the child
+// listens. The file is there a moment before that, so neither its absence nor a
+// refusal is an answer as long as the child runs.
+func (p *process) reach(ctx context.Context, dial func() error) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := dial()
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) {
+			return fmt.Errorf("lab: %s: %w%s", p.name, err, p.logTail())
+		}
+		select {
+		case <-tick.C:
+		case <-p.done:
+			return fmt.Errorf("lab: %s ended early: %w%s", p.name, p.waitErr, p.logTail())
+		case <-ctx.Done():
+			return fmt.Errorf("lab: %s does not listen: %w (%w)%s", p.name, ctx.Err(), err, p.logTail())
+		}
 	}
 }
 

@@ -59,11 +59,12 @@ func (r *Rig) StartVM(ctx context.Context, opts VMOptions) (*VM, error) {
 	r.own(vm)
 	ctx, cancel := context.WithTimeout(ctx, r.Env.Patience(10*time.Second))
 	defer cancel()
-	if err := awaitFile(ctx, control, vm.process); err != nil {
+	err = vm.reach(ctx, func() (err error) {
+		vm.QMP, err = qmp.Dial(ctx, control)
+		return err
+	})
+	if err != nil {
 		return nil, err
-	}
-	if vm.QMP, err = qmp.Dial(ctx, control); err != nil {
-		return nil, fmt.Errorf("lab: %w%s", err, vm.logTail())
 	}
 	return vm, nil
 }
