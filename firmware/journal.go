@@ -121,11 +121,11 @@ func (s *slot) replay() error {
 		if e.seq <= s.seq {
 			return fmt.Errorf("journal entry %d after %d: %w", e.seq, s.seq, errCorrupt)
 		}
-		n, stored, err := s.tpm.Process(e.locality, cmd[:copy(cmd[:], e.command)], s.scratch)
+		n, _, err := s.tpm.Process(e.locality, cmd[:copy(cmd[:], e.command)], s.scratch)
 		if err != nil {
 			return fmt.Errorf("replay: %w", err)
 		}
-		if stored || !bytes.Equal(s.scratch[:n], e.response) {
+		if !bytes.Equal(s.scratch[:n], e.response) {
 			return fmt.Errorf("replay of command %d went another way: %w", e.seq, errCorrupt)
 		}
 		s.record(e.seq, e.response)

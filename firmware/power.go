@@ -159,7 +159,33 @@ func (s *slot) restore() error {
 	if err := s.replay(); err != nil {
 		return err
 	}
-	return s.stir()
+	if err := s.stir(); err != nil {
+		return err
+	}
+	return s.keepStored()
+}
+
+// keepStored makes durable what libtpms stored in the commands of a restore.
+// These change no permanent state themselves, but the first command after its
+// time, whichever that is, forgets a wrong password (Part 1, "Dictionary Attack
+// Protection"), and the time may have come while no worker lived. If it cannot
+// be written now, the next store takes it along.
+func (s *slot) keepStored() error {
+	s.stored = s.tpm.Stored(s.stored[:0])
+	if len(s.stored) == 0 {
+		return nil
+	}
+	defer clear(s.stored)
+	next := s.state
+	next.generation++
+	next.permanent = s.stored
+	m := moment{seq: s.seq, resp: bytes.Clone(s.response), run: s.state.run, flags: s.flags}
+	err := s.writeState(&next, &m)
+	if errors.Is(err, errNotWritten) {
+		s.log.warn("state cannot be written after a restore", "err", err)
+		return nil
+	}
+	return err
 }
 
 // load starts the TPM from saved state, and drops what libtpms stores over it.
@@ -187,13 +213,13 @@ func (s *slot) stir() error {
 	// TPM2_StirRandom (Part 3, 16.2): header, TPM2B_SENSITIVE_DATA.
 	cmd := [tpmHeaderSize + 2 + size]byte{0x80, 0x01, 0, 0, 0, tpmHeaderSize + 2 + size, 0, 0, 0x01, 0x46, 0, size}
 	rand.Read(cmd[tpmHeaderSize+2:])
-	n, stored, err := s.tpm.Process(0, cmd[:], s.scratch)
+	n, _, err := s.tpm.Process(0, cmd[:], s.scratch)
 	clear(cmd[:])
 	if err != nil {
 		return fmt.Errorf("stir: %w", err)
 	}
-	if rc := responseCode(s.scratch[:n]); stored || rc != rcSuccess && rc != rcInitialize {
-		return fmt.Errorf("stir: response code %#x, stored %t", rc, stored)
+	if rc := responseCode(s.scratch[:n]); rc != rcSuccess && rc != rcInitialize {
+		return fmt.Errorf("stir: response code %#x", rc)
 	}
 	return nil
 }
