@@ -43,7 +43,7 @@ var knownCommands = map[uint32]known{
 	// Reading public things.
 	0x173: {classPure, 1}, // ReadPublic
 	0x169: {classPure, 1}, // NV_ReadPublic
-	0x14e: {classPure, 2}, // NV_Read: password only; a wrong one fires the store
+	0x14e: {classPure, 2}, // NV_Read: see countsPIN
 	0x17e: {classPure, 0}, // PCR_Read
 	0x178: {classPure, 0}, // ECC_Parameters
 	0x189: {classPure, 1}, // PolicyGetDigest
@@ -121,11 +121,20 @@ func classify(cmd []byte) class {
 	case tagNoSessions:
 		return k.class
 	case tagSessions:
-		if passwordsOnly(cmd[tpmHeaderSize:], int(k.handles)*4) {
+		if !countsPIN(cmd) && passwordsOnly(cmd[tpmHeaderSize:], int(k.handles)*4) {
 			return k.class
 		}
 	}
 	return classFull
+}
+
+// countsPIN tells whether a command may use the password of an NV index, which
+// a PIN index counts, right or wrong. The count is volatile if the index is
+// orderly, and must not start over with the worker (Part 1, "PIN Pass" and "PIN
+// Fail" indices). No command in knownCommands but NV_Read can do that.
+func countsPIN(cmd []byte) bool {
+	const ccNVRead, nvIndex = 0x14e, 0x01 // handle type TPM_HT_NV_INDEX
+	return commandCode(cmd) == ccNVRead && (len(cmd) <= tpmHeaderSize || cmd[tpmHeaderSize] == nvIndex)
 }
 
 // passwordsOnly tells whether every entry of the authorization area at off is
