@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sealed
+
+import "errors"
+
+// Causes of failure. None is ever cured by making something anew silently.
+var (
+	// ErrWrongKey: the data was sealed under another card storage key.
+	ErrWrongKey = errors.New("sealed under another key")
+
+	// ErrDamaged: the data is not what was sealed.
+	ErrDamaged = errors.New("sealed data is damaged")
+
+	// ErrForeign: the data is intact, but of another slot or kind.
+	ErrForeign = errors.New("sealed data belongs elsewhere")
+
+	// ErrVersion: the data needs a newer program.
+	ErrVersion = errors.New("sealed data needs a newer program")
+
+	// ErrGeneration: a generation was used already.
+	ErrGeneration = errors.New("generation was used already")
+)
