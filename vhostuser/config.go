@@ -22,9 +22,9 @@ type Config struct {
 	// session) and broken rings, never single requests of the guest. Nil: none.
 	Logger hclog.Logger
 
-	// OnConnect is called with the kernel's word on who connected, before any
-	// message is answered. An error refuses the connection. ctx ends with the
-	// server.
+	// OnConnect is called with the kernel's word on who connected, when the
+	// first message has come and before it is answered. An error refuses the
+	// connection. ctx ends with the server.
 	OnConnect func(ctx context.Context, p Peer) error
 
 	// OnDisconnect is called when a session that OnConnect accepted is over

@@ -128,6 +128,9 @@ func (s *Server) session(ctx context.Context, c *net.UnixConn) error {
 	// hurries rings that are stopping.
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 
+	if !speaks(c) {
+		return nil
+	}
 	peer, err := peerOf(c)
 	if err != nil {
 		return &Error{Queue: -1, Err: err}
@@ -184,6 +187,28 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	s.calls.Wait()
 	return nil
+}
+
+// speaks waits for the first byte from c and leaves it there. Who hangs up
+// without one only wanted to know whether anybody listens, and must not count
+// as a front-end: a device may take a new one for a new machine.
+func speaks(c *net.UnixConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	var peekErr error
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		for {
+			n, _, peekErr = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			if peekErr != unix.EINTR {
+				return peekErr != unix.EAGAIN
+			}
+		}
+	})
+	return err == nil && peekErr == nil && n > 0
 }
 
 // peerOf asks the kernel who made the connection.
