@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -34,10 +35,16 @@ func newLogger(cfg config) hclog.Logger {
 	})
 }
 
-// harden keeps guest memory, which this process maps, out of core dumps, and
-// its footprint small: there is one such process for each virtual machine.
+// harden keeps guest memory, which this process maps, out of core dumps, the
+// descriptors it was started with out of its engine, and its footprint small:
+// there is one such process for each virtual machine.
 func harden() error {
 	debug.SetGCPercent(50)
+	// What a launcher leaves open, and the socket of --fd, have no
+	// close-on-exec flag. Go's own descriptors have it already.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("keeping descriptors from the engine (Linux 5.11 or newer is needed): %w", err)
+	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("switching core dumps off: %w", err)
 	}
