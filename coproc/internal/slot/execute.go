@@ -70,9 +70,11 @@ func (s *Slot) Execute(ctx context.Context, cmd coproc.Command, resp []byte) (in
 // execute submits a command until it is answered, through the deaths of
 // workers. An error means that the slot is failed or closed.
 func (s *Slot) execute(cmd *coproc.Command, resp []byte) (int, error) {
-	sub := abi.Submission{Op: abi.OpExecute, Locality: cmd.Locality, Seq: s.seq, Payload: cmd.Bytes}
+	sub := &s.sub
+	*sub = abi.Submission{Op: abi.OpExecute, Locality: cmd.Locality, Seq: s.seq, Payload: cmd.Bytes}
+	defer func() { sub.Payload = nil }()
 	for kills := 0; ; {
-		c, sent, err := s.submit(&sub, cmd.Timeout)
+		c, sent, err := s.submit(sub, cmd.Timeout)
 		switch {
 		case err == nil && c.Status == abi.StatusOK:
 			n := copy(resp, c.Payload)

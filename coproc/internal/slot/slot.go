@@ -32,6 +32,7 @@ type Slot struct {
 	seq      uint64       // last sequence number used
 	recorded uint64       // last sequence number the worker had at power-on
 	restarts uint64
+	sub      abi.Submission // of Execute; here, since what passes an interface escapes
 }
 
 var _ coproc.Slot = (*Slot)(nil)
