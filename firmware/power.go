@@ -13,12 +13,14 @@ import (
 
 func isForeign(err error) bool { return errors.Is(err, errForeign) }
 
-// powerOn starts the TPM for a run.
+// powerOn starts the TPM for a run. errFailed is for the run that the TPM is in
+// already, and that a reset can bring back; a run that cannot begin has another
+// error.
 func (s *slot) powerOn(run [abi.RunIDSize]byte) (abi.PowerOnReply, error) {
 	if run != s.state.run {
 		if err := s.cycle(run); err != nil {
 			s.fail("power cycle", err)
-			return abi.PowerOnReply{}, errFailed
+			return abi.PowerOnReply{}, fmt.Errorf("power cycle: %w", err)
 		}
 		return abi.PowerOnReply{Pristine: true, LastSeq: s.seq}, nil
 	}

@@ -398,3 +398,20 @@ func TestAuditList(t *testing.T) {
 		t.Errorf("the flag did not last")
 	}
 }
+
+// TestRunCannotBegin: a run that could not be written down has not begun, and
+// so is not the failed run that a reset could bring back.
+func TestRunCannotBegin(t *testing.T) {
+	r := newRig(t)
+	r.powerOn(r.run)
+	r.tpm.Startup()
+	r.diskFull = true
+	next := [abi.RunIDSize]byte{2}
+	if _, err := r.slot.powerOn(next); err == nil || errors.Is(err, errFailed) {
+		t.Errorf("power-on for a new run on a full disk: %v, want an error other than errFailed", err)
+	}
+	r.diskFull = false
+	if reply := r.powerOn(next); reply.Resumed {
+		t.Errorf("power-on for the new run = %+v, want a fresh start", reply)
+	}
+}

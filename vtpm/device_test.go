@@ -21,6 +21,7 @@ type scriptSlot struct {
 
 	answer   func(cmd coproc.Command, resp []byte) (int, error)
 	resetErr error
+	powerErr error
 
 	commands []coproc.Command
 	powerOns []coproc.RunID
@@ -37,7 +38,7 @@ func (s *scriptSlot) Execute(_ context.Context, cmd coproc.Command, resp []byte)
 
 func (s *scriptSlot) PowerOn(_ context.Context, run coproc.RunID) (coproc.PowerOnResult, error) {
 	s.powerOns = append(s.powerOns, run)
-	return coproc.PowerOnResult{Resumed: s.resumed}, nil
+	return coproc.PowerOnResult{Resumed: s.resumed}, s.powerErr
 }
 
 func (s *scriptSlot) Reset(context.Context) error {

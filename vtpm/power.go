@@ -4,6 +4,7 @@ package vtpm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,7 +29,9 @@ type Monitor interface {
 
 // PowerOn begins or continues a run: it is called when a virtual machine has
 // connected, before its first command. The slot's volatile state survives if
-// it belongs to the same run and is gone otherwise.
+// it belongs to the same run and is gone otherwise. If it should survive and is
+// damaged, the TPM answers failure until the machine is reset, which is no error
+// here: a machine without its device could not even be heard to reset.
 func (d *Device) PowerOn(ctx context.Context, run coproc.RunID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -37,14 +40,18 @@ func (d *Device) PowerOn(ctx context.Context, run coproc.RunID) error {
 	}
 	d.powered.Store(false)
 	res, err := d.slot.PowerOn(ctx, run)
-	if err != nil {
+	failed := errors.Is(err, coproc.ErrFailed)
+	if err != nil && !failed {
 		return fmt.Errorf("vtpm: power-on: %w", err)
 	}
 	d.run = run
 	d.counters.powerOns.Add(1)
-	if res.Resumed {
+	switch {
+	case failed:
+		d.log.Error("the TPM answers failure until the virtual machine is reset", "error", err)
+	case res.Resumed:
 		d.log.Info("the TPM continues where this virtual machine left it")
-	} else {
+	default:
 		d.resetPending.Store(false)
 		d.log.Info("the TPM is powered on")
 	}

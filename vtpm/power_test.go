@@ -186,6 +186,29 @@ func TestPowerOnRuns(t *testing.T) {
 	}
 }
 
+// A slot that can't restore the machine's own run is served, so that the
+// machine's reset can bring it back; any other failure refuses the machine.
+func TestPowerOnFailures(t *testing.T) {
+	slot := &scriptSlot{}
+	d, mon := qmpDevice(t, slot)
+	slot.powerErr = errors.New("no card")
+	if err := d.PowerOn(t.Context(), coproc.RunID{2}); !errors.Is(err, slot.powerErr) {
+		t.Errorf("PowerOn without a card = %v, want %v", err, slot.powerErr)
+	}
+	if rc := command(d); rc != rcFailure {
+		t.Errorf("command without a card = %#x, want %#x", rc, rcFailure)
+	}
+	slot.powerErr = coproc.ErrFailed
+	if err := d.PowerOn(t.Context(), coproc.RunID{2}); err != nil {
+		t.Errorf("PowerOn of a failed slot = %v, want none", err)
+	}
+	mon.reset = true
+	d.CheckMonitor()
+	if slot.resets != 1 {
+		t.Errorf("resets = %d, want 1: only that ends the failure", slot.resets)
+	}
+}
+
 // A reset that was heard of while the run's TPM was not powered yet belongs to
 // the run that is resumed, and to no new one.
 func TestPendingResetAcrossPowerOn(t *testing.T) {

@@ -3,6 +3,9 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 
 	"hwvtpm/qmp/qmptest"
@@ -50,4 +53,32 @@ func TestStalledMonitorStallsNothing(t *testing.T) {
 		t.Errorf("PCR 10 without word from the monitor = %x, want %x", got, was)
 	}
 	p.waitLog("without word from the QMP monitor")
+}
+
+// The volatile state is damaged while the backend is down: the machine's own
+// TPM answers TPM_RC_FAILURE, and works again from the machine's next reset.
+func TestDamagedVolatileStateFailsUntilReset(t *testing.T) {
+	monitor := qmptest.Start(t)
+	state := stateDir(t)
+	p := start(t, state, "--qmp", monitor.Path())
+	g := connect(t, p, vhostusertest.Options{Features: 7})
+	g.boot()
+	g.f.Close()
+	p.signal(syscall.SIGTERM)
+	p.wait()
+	if err := os.Truncate(filepath.Join(state, "volatile"), 0); err != nil {
+		t.Fatal(err)
+	}
+
+	p = start(t, state, "--qmp", monitor.Path())
+	g = connect(t, p, vhostusertest.Options{Features: 7})
+	p.waitLog("connected to QEMU's monitor")
+	const failure = 0x101 // TPM_RC_FAILURE
+	if rc := g.startup(); rc != failure {
+		t.Errorf("TPM2_Startup over damaged state = %#x, want %#x", rc, failure)
+	}
+	g.must(g.f.Stop())
+	monitor.Event("RESET", map[string]any{"guest": true, "reason": "guest-reset"})
+	g.must(g.f.Restart())
+	g.boot()
 }
