@@ -38,7 +38,17 @@ func (c *Client) WriteFile(ctx context.Context, path string, data []byte) error 
 
 // Reboot restarts the guest in good order and returns its next hello.
 func (c *Client) Reboot(ctx context.Context) (Hello, error) {
-	prev, err := c.goDown(ctx, OpReboot)
+	prev, err := c.goDown(ctx, OpReboot, nil)
+	if err != nil {
+		return Hello{}, err
+	}
+	return c.WaitBoot(ctx, prev)
+}
+
+// Kexec replaces the guest's kernel without a reset of the machine and returns
+// the next hello.
+func (c *Client) Kexec(ctx context.Context, args KexecArgs) (Hello, error) {
+	prev, err := c.goDown(ctx, OpKexec, args)
 	if err != nil {
 		return Hello{}, err
 	}
@@ -48,16 +58,16 @@ func (c *Client) Reboot(ctx context.Context) (Hello, error) {
 // Poweroff shuts the guest down in good order; it returns when the guest has
 // accepted that.
 func (c *Client) Poweroff(ctx context.Context) error {
-	_, err := c.goDown(ctx, OpPoweroff)
+	_, err := c.goDown(ctx, OpPoweroff, nil)
 	return err
 }
 
-func (c *Client) goDown(ctx context.Context, op string) (Hello, error) {
+func (c *Client) goDown(ctx context.Context, op string, args any) (Hello, error) {
 	hello, err := c.WaitHello(ctx)
 	if err != nil {
 		return Hello{}, err
 	}
-	if err := c.Call(ctx, op, nil, nil); err != nil {
+	if err := c.Call(ctx, op, args, nil); err != nil {
 		return Hello{}, err
 	}
 	c.markGone(hello.Session)

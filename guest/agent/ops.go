@@ -11,6 +11,7 @@ const (
 	OpWrite    = "write"    // WriteArgs
 	OpReboot   = "reboot"   // answered before it happens
 	OpPoweroff = "poweroff" // answered before it happens
+	OpKexec    = "kexec"    // KexecArgs; answered when the kernel is loaded
 
 	OpDriverLoad   = "driver.load"   // DriverArgs
 	OpDriverUnload = "driver.unload" // DriverArgs
@@ -71,6 +72,13 @@ type WriteArgs struct {
 // Data is a byte string.
 type Data struct {
 	Data []byte `json:"data"`
+}
+
+// KexecArgs names the kernel to go on with. Both paths are of regular files in
+// the guest (kexec_file_load(2)); the command line is the running kernel's.
+type KexecArgs struct {
+	Kernel    string `json:"kernel"`
+	Initramfs string `json:"initramfs"`
 }
 
 // DriverArgs names a kernel module: for loading by its file, for unloading by

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"hwvtpm/guest/agent"
+	"hwvtpm/guest/lab"
 	"hwvtpm/qmp"
 )
 
@@ -63,6 +64,55 @@ func (m *machine) suspend() {
 	m.must("system_wakeup", m.guest.QMP.Execute(m.ctx, qmp.Command{Execute: "system_wakeup"}, nil))
 	next("WAKEUP")
 	m.must("suspend", <-slept)
+}
+
+// A kexec replaces the kernel and what it measured, but not the machine: PCRs
+// stay, and so the next kernel cannot hide the one that started it. A reset of
+// the machine afterwards is as good as any.
+func TestPCRsSurviveKexec(t *testing.T) {
+	b := newBed(t)
+	m := &machine{bed: b, variant: variant{"both", true}, monitor: b.MonitorPath()}
+	m.startBackend()
+	m.boot(lab.VMOptions{
+		TPM:       m.tpm(),
+		MemoryMiB: 512,             // for two of everything
+		Append:    "retain_initrd", // readable in the guest
+		Extra: []string{
+			"-drive", "if=none,id=kernel,format=raw,readonly=on,file=" + m.Env.Kernel("6.12"),
+			"-device", "nvme,drive=kernel,serial=kernel",
+		},
+	})
+	m.awaitTPM()
+	m.define(uint16(len(kept)))
+	m.writeNV(kept)
+	want := m.extend("by the first kernel")
+
+	for range 2 {
+		m.kexec()
+		m.wantPCR("kexec", want)
+		m.wantNV("kexec", kept)
+		want = m.extend("by the next kernel")
+	}
+
+	m.reset()
+	m.awaitTPM()
+	m.wantPCR("system_reset", digest{})
+	m.wantNV("system_reset", kept)
+}
+
+// kexec starts the kernel on the guest's disk with the initramfs of this boot.
+func (m *machine) kexec() {
+	m.Helper()
+	before, err := m.guest.Agent.WaitHello(m.ctx)
+	m.must("the guest", err)
+	m.sh("cat /dev/nvme0n1 > /vmlinuz")
+	args := agent.KexecArgs{Kernel: "/vmlinuz", Initramfs: "/sys/firmware/initrd"}
+	after, err := m.guest.Agent.Kexec(m.ctx, args)
+	m.must("kexec", err)
+	if after.BootID == before.BootID {
+		m.Fatal("the same kernel goes on")
+	}
+	m.awaitTPM()
 }
 
 // A reset of the machine resets PCRs and keeps NV; so does a loss of power, and a

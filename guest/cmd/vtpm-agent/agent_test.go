@@ -142,6 +142,20 @@ func TestFileOps(t *testing.T) {
 	}
 }
 
+// The machine must not go down for a kernel that is not loaded.
+func TestKexecNeedsItsFiles(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, args := range []agent.KexecArgs{
+		{Kernel: missing, Initramfs: os.DevNull},
+		{Kernel: os.DevNull, Initramfs: missing},
+		{Kernel: os.DevNull, Initramfs: os.DevNull},
+	} {
+		if err := kexecLoad(args); err == nil {
+			t.Errorf("loading %+v succeeded", args)
+		}
+	}
+}
+
 func TestInfoFrom(t *testing.T) {
 	word := func(s string) uint32 { return binary.BigEndian.Uint32([]byte(s)) }
 	got := infoFrom(map[tpm2.TPMPT]uint32{

@@ -134,6 +134,7 @@ func handlers() map[string]agent.Handler {
 		agent.OpWrite:        handler(writeFile),
 		agent.OpReboot:       handler(goDown(unix.LINUX_REBOOT_CMD_RESTART)),
 		agent.OpPoweroff:     handler(goDown(unix.LINUX_REBOOT_CMD_POWER_OFF)),
+		agent.OpKexec:        handler(kexec),
 		agent.OpDriverLoad:   handler(loadDriver),
 		agent.OpDriverUnload: handler(unloadDriver),
 		agent.OpDriverBind:   handler(bindTo("bind")),
@@ -219,18 +220,4 @@ func writeFile(_ context.Context, a agent.WriteArgs) (none, error) {
 		mode = os.FileMode(a.Mode) & os.ModePerm
 	}
 	return none{}, os.WriteFile(a.Path, a.Data, mode)
-}
-
-// goDown answers first, since the port does not survive what follows.
-func goDown(cmd int) func(context.Context, none) (none, error) {
-	return func(context.Context, none) (none, error) {
-		go func() {
-			time.Sleep(200 * time.Millisecond)
-			unix.Sync()
-			if err := unix.Reboot(cmd); err != nil {
-				fmt.Fprintln(os.Stderr, "vtpm-agent: reboot:", err)
-			}
-		}()
-		return none{}, nil
-	}
 }
