@@ -29,6 +29,7 @@ type stateDir struct {
 	path string
 	dir  *os.File // for fsync
 	lock *os.File
+	boot [16]byte // names the machine's boot, with which mapped memory ends
 
 	// replace makes data the content of a file, durably. Tests put a
 	// failing one here.
@@ -46,7 +47,10 @@ func openDir(path string) (*stateDir, error) {
 		return nil, fmt.Errorf("open state directory %s: %w", path, err)
 	}
 	d := &stateDir{path: path, dir: os.NewFile(uintptr(fd), path), replace: replaceState}
-	if err := d.check(); err != nil {
+	if d.boot, err = bootID(); err == nil {
+		err = d.check()
+	}
+	if err != nil {
 		d.close()
 		return nil, err
 	}
@@ -55,6 +59,19 @@ func openDir(path string) (*stateDir, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// bootID reads the kernel's name of this boot, a UUID.
+func bootID() (id [16]byte, err error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return id, fmt.Errorf("read boot id: %w", err)
+	}
+	n, err := hex.Decode(id[:], bytes.ReplaceAll(b[:min(len(b), 36)], []byte("-"), nil))
+	if err != nil || n != len(id) {
+		return id, fmt.Errorf("boot id %q is no UUID", b)
+	}
+	return id, nil
 }
 
 // check refuses a directory that others could tamper with.

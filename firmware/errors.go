@@ -18,6 +18,8 @@ var (
 	errSeq     = errors.New("stale sequence number")
 	errNoSlot  = errors.New("no such slot")
 
+	errOtherBoot = errors.New("volatile file is from before the machine's last boot")
+
 	errBadOpcode  = errors.New("unknown opcode")
 	errBadVersion = errors.New("no common version")
 )

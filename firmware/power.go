@@ -17,7 +17,7 @@ func isForeign(err error) bool { return errors.Is(err, errForeign) }
 // already, and that a reset can bring back; a run that cannot begin has another
 // error.
 func (s *slot) powerOn(run [abi.RunIDSize]byte) (abi.PowerOnReply, error) {
-	if run != s.state.run {
+	if run != s.state.run || s.over {
 		if err := s.cycle(run); err != nil {
 			s.fail("power cycle", err)
 			return abi.PowerOnReply{}, fmt.Errorf("power cycle: %w", err)
@@ -72,7 +72,7 @@ func (s *slot) cycle(run [abi.RunIDSize]byte) error {
 	if err := s.save(&next); err != nil {
 		return err
 	}
-	s.phase = abi.SlotRunning
+	s.phase, s.over = abi.SlotRunning, false
 	return nil
 }
 

@@ -34,6 +34,7 @@ type slot struct {
 	state   durable  // as on disk
 	sum     stateSum // of the file on disk
 	unsure  bool     // state may not be what is on disk: write it anew
+	over    bool     // the run on disk ended with the machine's last boot
 	serial  uint32   // of the committed checkpoint
 	journal int      // committed bytes of journal
 	flags   uint32   // of the last recorded moment
@@ -124,6 +125,7 @@ func (s *slot) read() error {
 	if isForeign(err) {
 		return fmt.Errorf("%s: %w", s.dir.path, err)
 	}
+	s.over = errors.Is(err, errOtherBoot)
 	if err == nil {
 		if c, _, err := v.current(sum); err == nil {
 			s.seq = c.seq

@@ -252,7 +252,7 @@ func TestDamagedState(t *testing.T) {
 		"open to others": {func(r *rig) { os.Chmod(r.dir, 0o750) }, os.ErrPermission},
 		"foreign volatile": {func(r *rig) {
 			b, _ := os.ReadFile(other.path(volatileName))
-			copy(b, appendVolatileHeader(nil, [16]byte{9}))
+			copy(b, appendVolatileHeader(nil, [16]byte{9}, [16]byte{}))
 			os.WriteFile(r.path(volatileName), b, 0o600)
 		}, errForeign},
 	} {

@@ -25,7 +25,8 @@ import (
 //
 // It is mapped and never synced. Only the death of the worker matters, and
 // the kernel keeps a mapping's stores in order of execution then. A host crash
-// may tear the file, but ends the run as well, so it is a power cycle.
+// may tear the file, or leave it whole as it was a while ago; but it ends the
+// run as well, so a file of an earlier boot is not looked into.
 const (
 	volMagic      = "hwvtpm-v"
 	volVersion    = 1
@@ -64,7 +65,7 @@ func createVolatile(d *stateDir, slotID [16]byte) (*volatileFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	copy(v.mem, appendVolatileHeader(nil, slotID))
+	copy(v.mem, appendVolatileHeader(nil, slotID, d.boot))
 	return v, nil
 }
 
@@ -78,8 +79,9 @@ func allocate(f *os.File) error {
 }
 
 // openVolatile maps the file that is there. It fails with errForeign if the
-// file belongs to another slot, and with errCorrupt if it is missing or not
-// a volatile file, which costs the run but not the TPM.
+// file belongs to another slot, with errOtherBoot if the machine was booted
+// since it was made, and with errCorrupt if it is missing or not a volatile
+// file, which costs the run but not the TPM.
 func openVolatile(d *stateDir, slotID [16]byte) (*volatileFile, error) {
 	f, err := d.open(volatileName, unix.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -100,7 +102,11 @@ func openVolatile(d *stateDir, slotID [16]byte) (*volatileFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkVolatileHeader(v.mem[:volHeaderSize], slotID); err != nil {
+	err = checkVolatileHeader(v.mem[:volHeaderSize], slotID)
+	if err == nil && !bytes.Equal(v.mem[32:48], d.boot[:]) {
+		err = errOtherBoot
+	}
+	if err != nil {
 		v.close()
 		return nil, err
 	}
@@ -131,18 +137,19 @@ func (v *volatileFile) close() {
 //	+-------------------------+------------+------------+
 //	| slot id                                           | 16
 //	+---------------------------------------------------+
-//	| reserved (28)                                     | 32
-//	|                                      +------------+
-//	|                                      | CRC-32C    | 60
+//	| boot id of the machine                            | 32
+//	+--------------------------------------+------------+
+//	| reserved (12)                        | CRC-32C    | 48
 //	+--------------------------------------+------------+
 //
 // Little-endian. Written once, when the file is made.
-func appendVolatileHeader(dst []byte, slotID [16]byte) []byte {
+func appendVolatileHeader(dst []byte, slotID, boot [16]byte) []byte {
 	var h [volHeaderSize]byte
 	copy(h[0:], volMagic)
 	binary.LittleEndian.PutUint32(h[8:], volVersion)
 	binary.LittleEndian.PutUint32(h[12:], volSize)
 	copy(h[16:], slotID[:])
+	copy(h[32:], boot[:])
 	binary.LittleEndian.PutUint32(h[60:], crc32.Checksum(h[:60], castagnoli))
 	return append(dst, h[:]...)
 }
