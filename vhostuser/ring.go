@@ -4,6 +4,7 @@ package vhostuser
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -28,6 +29,8 @@ type ring struct {
 	areas [3]area
 	wake  *fd           // private eventfd: look at the fields below again
 	done  chan struct{} // closed when the goroutine has returned
+
+	breaks *atomic.Int32 // the session's
 
 	mu       sync.Mutex
 	queue    *virtqueue.Queue

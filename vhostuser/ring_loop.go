@@ -149,11 +149,17 @@ func (r *ring) pushLocked(written uint32) (err error) {
 	return nil
 }
 
-// breakLocked takes the ring out of service: the one log line, and the error
-// eventfd. The session lives on; the front-end must stop the ring.
+// breakLocked takes the ring out of service: at most one log line, and the error
+// eventfd. The session lives on; the front-end must stop the ring. The guest may
+// then start it again, so the lines are bounded per session.
 func (r *ring) breakLocked(err error) {
 	r.broken = err
-	r.log.Error("ring broken", "error", err)
+	switch n := r.breaks.Add(1); {
+	case n < maxComplaints:
+		r.log.Error("ring broken", "error", err)
+	case n == maxComplaints:
+		r.log.Error("ring broken; further ones of this session are not logged", "error", err)
+	}
 	signalEvent(r.errs, r.scratch[:])
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -36,10 +37,12 @@ type session struct {
 	vrings   []vring
 
 	complaints int
+	breaks     atomic.Int32 // rings broken; counted by the rings
 }
 
 // maxComplaints bounds the log lines that a front-end can cause by requests
-// that fail and are answered so.
+// that fail and are answered so, and those that a guest can cause by breaking
+// its rings.
 const maxComplaints = 16
 
 func newSession(ctx context.Context, cfg *Config, c *conn, log hclog.Logger, ch *channel) *session {

@@ -119,7 +119,7 @@ func (s *session) start(v *vring) error {
 	r := &ring{
 		index: v.index, dev: s.dev, log: s.log.With("vring", v.index), areas: areasOf(cfg),
 		queue: queue, memory: s.mem.memory, inflight: inflight,
-		kick: v.kick, call: v.call, errs: v.errs,
+		kick: v.kick, call: v.call, errs: v.errs, breaks: &s.breaks,
 	}
 	if err := startRing(r); err != nil {
 		queue.Close()
