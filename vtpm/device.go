@@ -38,6 +38,7 @@ type Device struct {
 
 	mu      sync.Mutex // serializes what changes the slot's power state
 	running bool       // the queue runs
+	blind   bool       // its last start was without the monitor's word
 	run     coproc.RunID
 }
 

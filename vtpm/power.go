@@ -111,7 +111,9 @@ func (d *Device) settleLocked() error {
 	defer cancel()
 	if err := d.slot.Reset(ctx); err != nil {
 		d.resetPending.Store(true)
-		d.log.Error("resetting the TPM failed; it answers TPM_RC_FAILURE until this works", "error", err)
+		if d.quiet.CompareAndSwap(false, true) { // each command tries again
+			d.log.Error("resetting the TPM failed; it answers TPM_RC_FAILURE until this works", "error", err)
+		}
 		return fmt.Errorf("vtpm: reset: %w", err)
 	}
 	d.counters.resets.Add(1)
@@ -128,10 +130,14 @@ func (d *Device) Start(_ int, features uint64, base uint32) error {
 	defer d.mu.Unlock()
 	switch d.policy {
 	case PolicyQMP:
-		if err := d.pollLocked(); err != nil {
+		err := d.pollLocked()
+		if err != nil {
 			d.counters.blindStarts.Add(1)
-			d.log.Warn("the queue starts without word from the QMP monitor: PCRs are kept", "error", err)
+			if !d.blind { // the guest can start its queue as often as it likes
+				d.log.Warn("the queue starts without word from the QMP monitor: PCRs are kept", "error", err)
+			}
 		}
+		d.blind = err != nil
 	case PolicyReset:
 		if freshRing(features, base) {
 			d.resetPending.Store(true)

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
+
 	"hwvtpm/coproc"
 )
 
@@ -153,6 +155,30 @@ func TestBlindStartKeepsPCRsAndCounts(t *testing.T) {
 	}
 	if got := d.Stats().BlindStarts; got != 1 {
 		t.Errorf("BlindStarts = %d, want 1", got)
+	}
+}
+
+// A guest can start its queue, and try commands, as often as it likes; what is
+// wrong meanwhile is said once.
+func TestGuestCannotFillTheLog(t *testing.T) {
+	var log bytes.Buffer
+	slot := &scriptSlot{answer: answerWith(sized(0, 10))}
+	mon := &scriptMonitor{}
+	d := newTestDevice(t, slot, func(c *Config) {
+		c.Policy, c.Monitor = PolicyQMP, mon
+		c.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
+	})
+	log.Reset()
+	mon.reset, mon.err = true, errNoMonitor
+	slot.resetErr = errors.New("no card")
+	const times = 50
+	for range times {
+		mustStart(t, d, 0, 0)
+		command(d)
+		d.Stop(0)
+	}
+	if n := bytes.Count(log.Bytes(), []byte{'\n'}); n != 2 {
+		t.Errorf("%d failing starts made %d log lines, want 2:\n%s", times, n, &log)
 	}
 }
 
