@@ -3,6 +3,7 @@
 package firmware
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -155,6 +156,33 @@ func TestCrashInRecovery(t *testing.T) {
 				t.Fatalf("with a crash at point %d and %d later", target, gap)
 			}
 		}
+	}
+}
+
+// TestDiskFullIsLoggedOnce: a guest can try as often as it likes.
+func TestDiskFullIsLoggedOnce(t *testing.T) {
+	r := newRig(t)
+	r.powerOn(r.run)
+	r.tpm.Startup()
+	r.tpm.DefineCounter(tpmtest.NVBase, false)
+	var log bytes.Buffer
+	r.slot.log = logger{w: &log}
+	increment := tpm2.NVIncrement{
+		AuthHandle: tpm2.TPMRHOwner,
+		NVIndex:    tpm2.NamedHandle{Handle: tpm2.TPMHandle(tpmtest.NVBase), Name: nvName(t, r.tpm)},
+	}
+	for round := 1; round <= 2; round++ {
+		r.diskFull = true
+		for range 20 {
+			if _, err := increment.Execute(r.tpm); err != tpm2.TPMRCNVUnavailable {
+				t.Fatalf("NV_Increment on a full disk: %v, want TPM_RC_NV_UNAVAILABLE", err)
+			}
+		}
+		if n := bytes.Count(log.Bytes(), []byte{'\n'}); n != round {
+			t.Errorf("%d log lines after %d times without room, want one each", n, round)
+		}
+		r.diskFull = false
+		count(r.tpm, tpmtest.NVBase, 1)
 	}
 }
 

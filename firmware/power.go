@@ -184,7 +184,9 @@ func (s *slot) keepStored() error {
 	m := moment{seq: s.seq, resp: bytes.Clone(s.response), run: s.state.run, flags: s.flags}
 	err := s.writeState(&next, &m)
 	if errors.Is(err, errNotWritten) {
-		s.log.warn("state cannot be written after a restore", "err", err)
+		if !s.undid {
+			s.log.warn("state cannot be written after a restore", "err", err)
+		}
 		return nil
 	}
 	return err

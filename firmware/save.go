@@ -58,8 +58,9 @@ func (s *slot) record(seq uint64, resp []byte) {
 }
 
 // saveDurable makes a command's new permanent state durable and checkpoints
-// the volatile state that goes with it. If the state cannot be written the TPM goes back to where it was before
-// the command, and the response is TPM_RC_NV_UNAVAILABLE.
+// the volatile state that goes with it. If the state cannot be written the TPM
+// goes back to where it was before the command, and the response is
+// TPM_RC_NV_UNAVAILABLE.
 func (s *slot) saveDurable(m *moment, exact bool, resp []byte) (int, error) {
 	next := s.state
 	next.generation++
@@ -74,7 +75,10 @@ func (s *slot) saveDurable(m *moment, exact bool, resp []byte) (int, error) {
 	}
 	err := s.writeState(&next, m)
 	if errors.Is(err, errNotWritten) {
-		s.log.fail("state cannot be written; the command is undone", "err", err)
+		if !s.undid { // the guest can try again as often as it likes
+			s.log.fail("state cannot be written; commands that need it are undone", "err", err)
+		}
+		s.undid = true
 		if err := s.restore(); err != nil {
 			return 0, fmt.Errorf("undo: %w", err)
 		}
@@ -112,7 +116,7 @@ func (s *slot) writeState(d *durable, m *moment) error {
 		return fmt.Errorf("%w: %w", errNotWritten, err)
 	}
 	s.adopt(d, sum)
-	s.unsure = false
+	s.unsure, s.undid = false, false
 	s.commitPrepared(m)
 	s.stats.durable++
 	return nil

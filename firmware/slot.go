@@ -34,6 +34,7 @@ type slot struct {
 	state   durable  // as on disk
 	sum     stateSum // of the file on disk
 	unsure  bool     // state may not be what is on disk: write it anew
+	undid   bool     // the last write failed, and that is in the log
 	over    bool     // the run on disk ended with the machine's last boot
 	serial  uint32   // of the committed checkpoint
 	journal int      // committed bytes of journal
