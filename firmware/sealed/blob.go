@@ -59,7 +59,7 @@ type Label struct {
 	Slot       SlotID
 	Kind       Kind
 	Generation uint64 // grows with each save of a slot
-	Epoch      uint64 // grows with each start of the card
+	Epoch      uint64 // of the anchor when it was saved: see Anchor.Epoch
 }
 
 // String implements fmt.Stringer.

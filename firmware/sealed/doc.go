@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package sealed is a card's sealed store: it encrypts what a card keeps on
-// storage that it does not trust.
+// storage that it does not trust, and notices when that storage is set back.
 //
 // # Keys
 //
@@ -25,9 +25,15 @@
 // share a key only if label and plaintext are the same too, and then they are
 // the same blob: an observer learns that, and nothing else.
 //
+// # Rollback
+//
+// Encryption does not tell an old blob from the current one. An Anchor does: it
+// keeps a record of every slot's newest generation and binds the record to a
+// monotonic Counter. See anchor.go for the protocol and its window.
+//
 // # Goroutines and memory
 //
-// A Store is safe for concurrent use; a Slot has one owner at a time.
+// Store and Anchor are safe for concurrent use; a Slot has one owner at a time.
 // Keys held here are overwritten when they are not needed any more. The key
 // schedules inside crypto/aes and crypto/hmac are out of reach; they go with
 // the garbage. A process that holds a Store must not dump core.

@@ -20,4 +20,11 @@ var (
 
 	// ErrGeneration: a generation was used already.
 	ErrGeneration = errors.New("generation was used already")
+
+	// ErrRollback: the data is intact, but older than what is anchored.
+	ErrRollback = errors.New("older than what is anchored")
+
+	// ErrCounter: the monotonic counter does not fit the record: it was
+	// replaced or set back, or something else increments it.
+	ErrCounter = errors.New("monotonic counter does not fit")
 )

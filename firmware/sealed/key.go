@@ -61,10 +61,11 @@ var (
 	// of the card root
 	labelSlot   = []byte("hwvtpm sealed 1 slot\x00")
 	labelSecret = []byte("hwvtpm sealed 1 secret\x00")
+	labelAnchor = []byte("hwvtpm sealed 1 anchor\x00")
 	// of a slot key
 	labelSalt = []byte("hwvtpm sealed 1 salt\x00")
 	labelBlob = []byte("hwvtpm sealed 1 blob\x00")
-	// of a slot key
+	// of a slot key and the anchor's key
 	labelKeyID = []byte("hwvtpm sealed 1 key id\x00")
 )
 

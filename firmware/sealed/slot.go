@@ -92,7 +92,8 @@ func (c *Slot) Seal(dst []byte, kind Kind, generation, epoch uint64, plaintext [
 }
 
 // Open appends to dst the plaintext of a blob of this slot, and says what it is.
-// That it is authentic does not make it current. The blob must overlap with dst's free capacity. On error dst is unchanged.
+// That it is authentic does not make it current: ask Anchor.Check. The blob must
+// not overlap with dst's free capacity. On error dst is unchanged.
 func (c *Slot) Open(dst []byte, kind Kind, sealed []byte) ([]byte, Label, error) {
 	if c.prf == nil {
 		return dst, Label{}, fmt.Errorf("open: %w", fs.ErrClosed)
