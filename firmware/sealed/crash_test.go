@@ -35,7 +35,7 @@ type world struct {
 // history is what was ever saved of a slot.
 type history struct {
 	current save // on disk
-	open    bool  // in this run: the anchor knows of current
+	open    bool // in this run: the anchor knows of current
 	saved   []save
 	floor   int // moment of the newest save that an advance has anchored
 }
@@ -102,7 +102,9 @@ var faults = []string{
 	"counter read", "before the increment", "after the increment", "counter's id",
 }
 
-func (w *world) config(s *Store) AnchorConfig { return AnchorConfig{Store: s, Counter: worldCounter{w}} }
+func (w *world) config(s *Store) AnchorConfig {
+	return AnchorConfig{Store: s, Counter: worldCounter{w}}
+}
 
 // save saves a slot's next state, and dies before it is noted if the fault says so.
 func (w *world) save(a *Anchor, id SlotID) error {
