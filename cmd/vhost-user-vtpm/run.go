@@ -35,9 +35,10 @@ func newLogger(cfg config) hclog.Logger {
 	})
 }
 
-// harden keeps guest memory, which this process maps, out of core dumps, the
-// descriptors it was started with out of its engine, and its footprint small:
-// there is one such process for each virtual machine.
+// harden keeps guest memory, which this process maps, and the passwords in a
+// guest's commands out of core dumps, the descriptors it was started with out
+// of its engine, and its footprint small: there is one such process for each
+// virtual machine.
 func harden() error {
 	debug.SetGCPercent(50)
 	// What a launcher leaves open, and the socket of --fd, have no
@@ -46,6 +47,11 @@ func harden() error {
 		return fmt.Errorf("keeping descriptors from the engine (Linux 5.11 or newer is needed): %w", err)
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("switching core dumps off: %w", err)
+	}
+	// A core_pattern that is a pipe does not care for the limit. This also
+	// closes /proc/PID/mem to other processes of the same user.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("switching core dumps off: %w", err)
 	}
 	// Every thread has this flag of its own, and threads run already. Go
