@@ -70,7 +70,10 @@ func NewDriver(o Options) *Driver {
 		panic(err)
 	}
 	d.mem = mem
-	clear(o.Mem[:d.lay.Heap])
+	desc, driver, device := o.sizes()
+	clear(o.Mem[d.lay.Desc:][:desc])
+	clear(o.Mem[d.lay.Driver:][:driver])
+	clear(o.Mem[d.lay.Device:][:device])
 	d.heap.free = []extent{{d.lay.Heap, d.lay.End - d.lay.Heap}}
 	if o.Packed {
 		d.ring = newPacked(d)

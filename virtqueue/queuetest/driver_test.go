@@ -143,6 +143,42 @@ func TestGivenMemory(t *testing.T) {
 	}
 }
 
+// A ring whose parts lie where somebody else put them works, and nothing beside
+// them is touched.
+func TestGivenPlace(t *testing.T) {
+	for _, packed := range []bool{false, true} {
+		o := queuetest.Options{Size: 4, Packed: packed, Mem: make([]byte, 0x5000), Place: &queuetest.Layout{
+			Desc: 0x3000, Driver: 0x2000, Device: 0x1000, Heap: 0x4000, End: 0x5000,
+		}}
+		o.Mem[0xfff], o.Mem[0x2fff], o.Mem[0x3fff] = 1, 2, 3
+		d := queuetest.NewDriver(o)
+		if cfg := d.Config(); cfg.Desc != 0x3000 || cfg.Driver != 0x2000 || cfg.Device != 0x1000 {
+			t.Errorf("packed %v: Config = %+v", packed, cfg)
+		}
+		q, err := virtqueue.New(d.Memory(), d.Config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok, err := d.Add([][]byte{{7}}, []int{8}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var chain virtqueue.Chain
+		if ok, err := q.Pop(&chain); !ok || err != nil {
+			t.Fatalf("packed %v: Pop = %v, %v", packed, ok, err)
+		}
+		if err := q.Push(&chain, 5); err != nil {
+			t.Fatal(err)
+		}
+		if got, written, _, ok := d.Poll(); !ok || got != tok || written != 5 {
+			t.Errorf("packed %v: Poll = token %d, %d bytes, %v, want token %d, 5 bytes", packed, got, written, ok, tok)
+		}
+		if o.Mem[0xfff] != 1 || o.Mem[0x2fff] != 2 || o.Mem[0x3fff] != 3 {
+			t.Errorf("packed %v: memory beside the ring was touched", packed)
+		}
+	}
+}
+
 func TestImpossibleOptionsPanic(t *testing.T) {
 	for name, o := range map[string]queuetest.Options{
 		"too little memory": {Mem: make([]byte, 64)},

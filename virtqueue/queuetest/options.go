@@ -34,6 +34,9 @@ type Options struct {
 	// in this process and in both address spaces below. What is beyond the ring
 	// becomes heap. nil: allocated, with a heap of 64 KiB.
 	Mem []byte
+	// Place says where in Mem the parts are, for a ring that somebody else laid
+	// out. nil: as Layout draws it.
+	Place *Layout
 	// GPA and UserAddr are the addresses of Mem[0]. They are ignored, and
 	// DefaultGPA and DefaultUserAddr used, if Mem is nil.
 	GPA, UserAddr uint64
@@ -67,18 +70,24 @@ func (o Options) defaults() Options {
 }
 
 func layout(o Options) Layout {
-	n := int(o.Size)
-	l := Layout{Driver: 16 * n}
-	if o.Packed {
-		l.Device = l.Driver + 4
-		l.Heap = l.Device + 4
-	} else {
-		l.Device = l.Driver + (6+2*n+3)&^3
-		l.Heap = l.Device + (6+8*n+3)&^3
+	if o.Place != nil {
+		return *o.Place
 	}
-	l.Heap = (l.Heap + 15) &^ 15
+	desc, driver, device := o.sizes()
+	l := Layout{Driver: desc}
+	l.Device = l.Driver + (driver+3)&^3
+	l.Heap = (l.Device + device + 15) &^ 15
 	l.End = len(o.Mem)
 	return l
+}
+
+// sizes of the ring's parts in bytes (2.7, 2.8).
+func (o Options) sizes() (desc, driver, device int) {
+	n := int(o.Size)
+	if o.Packed {
+		return 16 * n, 4, 4
+	}
+	return 16 * n, 6 + 2*n, 6 + 8*n
 }
 
 // withMemory allocates memory if there is none and checks it. Options are
