@@ -43,7 +43,7 @@ func (e *echo) QueueCount() int       { return max(1, e.queues) }
 func (e *echo) Limits() (in, out int) { return 4096, 4096 }
 
 func (e *echo) ReadConfig(dst []byte, off uint32) {
-	space := []byte{0, 0x10, 2, 4, 0, 0, 0, 0}
+	space := []byte{0, 0x10, 2, 3, 0, 0, 0, 0}
 	if int(off) < len(space) {
 		copy(dst, space[off:])
 	}

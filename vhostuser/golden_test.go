@@ -4,45 +4,40 @@ package vhostuser_test
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/hex"
-	"io"
+	"fmt"
 	"net"
 	"os"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"hwvtpm/vhostuser"
 	"hwvtpm/vhostuser/vhostusertest"
+	"hwvtpm/virtqueue"
 )
 
-// TestQEMUConversation replays a front-end's life byte for byte.
+// TestQEMUConversation replays recorded conversations of QEMU with
+// vhost-user-vtpm. Every reply must be the recorded one.
 func TestQEMUConversation(t *testing.T) {
-	var protocol uint64
-	for _, bit := range []int{vhostuser.ProtocolMQ, vhostuser.ProtocolReplyAck, vhostuser.ProtocolBackendReq,
-		vhostuser.ProtocolConfig, vhostuser.ProtocolResetDevice, vhostuser.ProtocolStatus, vhostuser.ProtocolDeviceState} {
-		protocol |= 1 << bit
-	}
-	dev := &echo{}
-	path, _ := serve(t, vhostuser.Config{Device: dev, ProtocolFeatures: protocol})
-	f := open(t, path, vhostusertest.Options{EventIdx: true, Indirect: true})
-	golden, err := os.Open("testdata/qemu-life.hex")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer golden.Close()
-	p := &player{t: t, f: f}
-	for lines := bufio.NewScanner(golden); lines.Scan(); {
-		p.line++
-		text, _, _ := strings.Cut(lines.Text(), "#")
-		p.play(strings.TrimSpace(text))
-	}
-	if got := dev.handled.Load(); got != 3 {
-		t.Errorf("device handled %d requests, want 3", got)
-	}
-	if starts, stops := dev.starts.Load(), dev.stops.Load(); starts != 3 || stops != 3 {
-		t.Errorf("device saw %d starts and %d stops, want 3 and 3", starts, stops)
+	for name, features := range map[string]uint64{
+		"split":  ^uint64(1 << virtqueue.FeatureRingPacked),
+		"packed": ^uint64(0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dev := &echo{}
+			path, _ := serve(t, vhostuser.Config{Device: dev, Features: features})
+			p := newPlayer(t, path, name == "packed")
+			p.playFile("testdata/qemu-11.1.3-" + name + ".hex")
+			if got := dev.handled.Load(); p.sent == 0 || got != p.sent {
+				t.Errorf("device handled %d requests of %d", got, p.sent)
+			}
+			if starts, stops := dev.starts.Load(), dev.stops.Load(); starts != 4 || stops != 4 {
+				t.Errorf("device saw %d starts and %d stops, want 4 and 4", starts, stops)
+			}
+		})
 	}
 }
 
@@ -61,74 +56,131 @@ func open(t testing.TB, path string, o vhostusertest.Options) *vhostusertest.Fro
 	return f
 }
 
+// player plays the front-end's part and the guest's.
 type player struct {
-	t *testing.T
-	f *vhostusertest.Frontend
+	*testing.T
+	vhostusertest.Conn
+	guest guest
 
+	file string
 	line int
+	sent int32 // the guest's requests
 }
 
-func (p *player) play(text string) {
-	p.t.Helper()
-	if text == "" {
-		return
+func newPlayer(t *testing.T, path string, packed bool) *player {
+	t.Helper()
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
 	}
-	rest := strings.TrimSpace(text[1:])
-	switch text[0] {
-	case '>':
-		data, name, _ := strings.Cut(rest, "+")
-		if err := p.f.WriteRaw(p.bytes(data), p.descriptors(name)...); err != nil {
-			p.t.Fatalf("line %d: write: %v", p.line, err)
+	p := &player{T: t, Conn: vhostusertest.Conn{Sock: c, Timeout: hangGuard}}
+	p.guest.options.Packed = packed
+	t.Cleanup(func() {
+		_ = c.Close()
+		p.guest.close()
+	})
+	return p
+}
+
+func (p *player) playFile(name string) {
+	p.Helper()
+	f, err := os.Open(name)
+	must(p, err)
+	defer f.Close()
+	p.file = name
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		p.line++
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		if text = strings.TrimSpace(text); text != "" {
+			p.play(text[:1], text[1:])
 		}
-	case '<':
+	}
+}
+
+func (p *player) play(kind, rest string) {
+	p.Helper()
+	switch kind {
+	case ">":
+		data, kinds, _ := strings.Cut(rest, "+")
+		p.say(p.bytes(data), strings.Fields(strings.ReplaceAll(kinds, "+", "")))
+	case "<":
 		p.expect(p.bytes(rest))
-	case '!':
-		p.act(rest)
+	case "!":
+		var n int32
+		if _, err := fmt.Sscanf(rest, "%d requests", &n); err != nil {
+			p.fatalf("%q: %v", rest, err)
+		}
+		for range n {
+			p.sent++
+			if err := p.guest.exchange(fmt.Appendf(nil, "request %d", p.sent)); err != nil {
+				p.fatalf("request %d of the guest: %v", p.sent, err)
+			}
+		}
 	default:
-		p.t.Fatalf("line %d: %q", p.line, text)
+		p.fatalf("what is %q?", kind)
 	}
 }
 
+// say sends a message with fresh descriptors of the kinds.
+func (p *player) say(message []byte, kinds []string) {
+	p.Helper()
+	request, body := vhostuser.Request(order.Uint32(message)), message[12:]
+	var fds []int
+	for _, kind := range kinds {
+		fd, err := p.guest.descriptor(kind, request, body)
+		if err != nil {
+			p.fatalf("%v: descriptor of kind %q: %v", request, kind, err)
+		}
+		fds = append(fds, fd)
+	}
+	p.guest.follow(request, body)
+	if err := p.WriteRaw(message, fds...); err != nil {
+		p.fatalf("%v: %v", request, err)
+	}
+}
+
+// expect receives one message and compares it word by word.
 func (p *player) expect(want []byte) {
-	p.t.Helper()
-	got := make([]byte, len(want))
-	_ = p.f.Sock.SetReadDeadline(time.Now().Add(hangGuard))
-	if n, err := io.ReadFull(p.f.Sock, got); err != nil {
-		p.t.Fatalf("line %d: got % x and %v, want % x", p.line, got[:n], err, want)
+	p.Helper()
+	m, err := p.Recv()
+	if err != nil {
+		p.fatalf("no reply: %v, want %v", err, words(want))
 	}
-	if !bytes.Equal(got, want) {
-		p.t.Fatalf("line %d:\n got % x\nwant % x", p.line, got, want)
+	if len(m.FDs) > 0 {
+		p.Errorf("%s:%d: %d descriptors in the reply to %v", p.file, p.line, len(m.FDs), m.Request)
 	}
-}
-
-func (p *player) act(what string) {
-	p.t.Helper()
-	switch what {
-	case "exchange":
-		exchange(p.t, p.f, []byte("ping"))
-	case "reset":
-		p.f.Rebind()
-	default:
-		p.t.Fatalf("line %d: no action %q", p.line, what)
+	for _, fd := range m.FDs {
+		_ = unix.Close(fd)
+	}
+	got := vhostusertest.Encode(m.Request, m.Flags, m.Body)
+	if diff := cmp.Diff(words(want), words(got)); diff != "" {
+		p.Errorf("%s:%d: reply to %v (-recorded +now):\n%s", p.file, p.line, m.Request, diff)
 	}
 }
 
-func (p *player) descriptors(name string) []int {
-	byName := map[string]int{"call": p.f.Call, "err": p.f.Err, "kick": p.f.Kick, "memory": p.f.Mem.FD, "socket": p.f.BackendEnd()}
-	if name == "" {
-		return nil
+// words formats a message in a line for each of its 32-bit words.
+func words(message []byte) []string {
+	var w []string
+	for i := 0; i < len(message); i += 4 {
+		name := fmt.Sprintf("body[%d]", i-12)
+		if i < 12 {
+			name = [...]string{"request", "flags", "size"}[i/4]
+		}
+		w = append(w, fmt.Sprintf("%s = %x", name, message[i:min(i+4, len(message))]))
 	}
-	fd, ok := byName[name]
-	if !ok {
-		p.t.Fatalf("line %d: no descriptor %q", p.line, name)
-	}
-	return []int{fd}
+	return w
 }
 
 func (p *player) bytes(s string) []byte {
-	b, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(s), " ", ""))
-	if err != nil {
-		p.t.Fatalf("line %d: %v", p.line, err)
+	p.Helper()
+	b, err := hex.DecodeString(strings.Join(strings.Fields(s), ""))
+	if err != nil || len(b) < 12 {
+		p.fatalf("%q is no message: %v", s, err)
 	}
 	return b
+}
+
+func (p *player) fatalf(format string, args ...any) {
+	p.Helper()
+	p.Fatalf("%s:%d: %s", p.file, p.line, fmt.Sprintf(format, args...))
 }

@@ -27,11 +27,11 @@ func TestConfigSpace(t *testing.T) {
 	path, _ := serve(t, vhostuser.Config{Device: dev})
 	f := realized(t, path, vhostusertest.Options{})
 	got, err := f.GetConfig(0, 8)
-	if want := []byte{0, 0x10, 2, 4, 0, 0, 0, 0}; err != nil || !bytes.Equal(got, want) {
+	if want := []byte{0, 0x10, 2, 3, 0, 0, 0, 0}; err != nil || !bytes.Equal(got, want) {
 		t.Errorf("GetConfig(0, 8) = %x, %v, want %x", got, err, want)
 	}
 	got, err = f.GetConfig(2, 254)
-	if err != nil || len(got) != 254 || !bytes.Equal(got[:2], []byte{2, 4}) || !bytes.Equal(got[2:], make([]byte, 252)) {
+	if err != nil || len(got) != 254 || !bytes.Equal(got[:2], []byte{2, 3}) || !bytes.Equal(got[2:], make([]byte, 252)) {
 		t.Errorf("GetConfig(2, 254) = %x, %v, want 2, 4 and zeros", got, err)
 	}
 	// "back-end uses zero length of payload to indicate an error"

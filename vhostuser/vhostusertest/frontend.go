@@ -144,10 +144,6 @@ func (f *Frontend) BackendChannel() int { return f.backend[0] }
 // BackendEnd returns the other end of that socket, which Realize passes on.
 func (f *Frontend) BackendEnd() int { return f.backend[1] }
 
-// Rebind lays the ring out anew without a message, as a guest driver that
-// binds does. The back-end must have stopped the queue.
-func (f *Frontend) Rebind() { f.newDriver(0) }
-
 // Offered returns the virtio features of the back-end; Realize asks for them.
 func (f *Frontend) Offered() uint64 { return f.features }
 
