@@ -148,7 +148,9 @@ func TestNothingPrintsASecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := bytes.Clone(store.root.Bytes())
-	values := []any{key, *key, struct{ K *Key }{key}, store, fixedKey(0xab)}
+	slot, err := store.Slot(testSlot)
+	must(t, err)
+	values := []any{key, *key, struct{ K *Key }{key}, store, slot, OpenKeyFile("x")}
 	for _, v := range values {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "%d", "%q"} {
 			if text := fmt.Sprintf(verb, v); leaks(text, key.Bytes()) || leaks(text, root) {

@@ -34,9 +34,9 @@ var attributes = tpm2.TPMANV{
 // Counter is an NV counter of the host's TPM (TPM 2.0 Part 1, "NV Counter
 // Index").
 type Counter struct {
-	tpm   TPM
+	tpm   *TPM
 	index tpm2.TPMHandle
-	auth  []byte // secret
+	auth  *sealed.Key // pointers, so that nothing prints a secret
 	name  tpm2.TPM2BName
 	id    sealed.CounterID
 }
@@ -69,7 +69,7 @@ func DefineCounter(t TPM, index tpm2.TPMHandle, auth *sealed.Key) (*Counter, err
 	if err != nil {
 		return nil, fmt.Errorf("host TPM: counter %#x: %w", index, err)
 	}
-	c := &Counter{tpm: t, index: index, auth: auth.Bytes(), name: *name}
+	c := &Counter{tpm: &t, index: index, auth: auth, name: *name}
 	if err := c.Increment(); err != nil { // gives it its first value
 		return nil, err
 	}
@@ -104,13 +104,13 @@ func OpenCounter(t TPM, index tpm2.TPMHandle, auth *sealed.Key) (*Counter, error
 	}
 	defer p.flush()
 	id := sha256.Sum256(binary.BigEndian.AppendUint32(p.name.Buffer, uint32(index)))
-	return &Counter{tpm: t, index: index, auth: auth.Bytes(), name: *name, id: sealed.CounterID(id[:])}, nil
+	return &Counter{tpm: &t, index: index, auth: auth, name: *name, id: sealed.CounterID(id[:])}, nil
 }
 
 // authorized runs a command that the card's secret authorizes, and that secret
 // authenticates the answer.
 func (c *Counter) authorized(what string, run func(tpm2.AuthHandle, tpm2.NamedHandle) error) error {
-	session, done, err := c.tpm.session(tpm2.Auth(c.auth))
+	session, done, err := c.tpm.session(tpm2.Auth(c.auth.Bytes()))
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 // Source is a card storage key that the host's TPM releases only while chosen
 // PCRs are as they were when it was sealed.
 type Source struct {
-	tpm  TPM
+	tpm  *TPM // a pointer, so that nothing prints OwnerAuth
 	file *sealed.File
 }
 
@@ -60,7 +60,7 @@ func SealKey(t TPM, path string, key *sealed.Key, sel Selection) (*Source, error
 }
 
 // OpenKey names the file of a sealed key, which is read when Key is called.
-func OpenKey(t TPM, path string) *Source { return &Source{tpm: t, file: sealed.NewFile(path)} }
+func OpenKey(t TPM, path string) *Source { return &Source{tpm: &t, file: sealed.NewFile(path)} }
 
 // Key implements sealed.KeySource.
 func (s *Source) Key() (*sealed.Key, error) {

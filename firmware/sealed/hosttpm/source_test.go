@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -68,8 +69,8 @@ func TestKeyIsReleasedWhilePCRsAreTheSame(t *testing.T) {
 func TestKeyOfAnotherTPM(t *testing.T) {
 	tpm, _ := newTPM(t)
 	s, _ := sealNew(t, tpm, bootPCRs)
-	s.tpm, _ = newTPM(t)
-	if _, err := s.Key(); !errors.Is(err, ErrOtherTPM) {
+	other, _ := newTPM(t)
+	if _, err := OpenKey(other, s.file.Path()).Key(); !errors.Is(err, ErrOtherTPM) {
 		t.Errorf("%v", err)
 	}
 }
@@ -147,6 +148,41 @@ func TestNothingStaysInTheTPM(t *testing.T) {
 		if left := loaded(t, b); left != 0 {
 			t.Errorf("command %d: %d handles left", n, left)
 		}
+	}
+}
+
+func TestNothingPrintsASecret(t *testing.T) {
+	tpm, _ := newTPM(t)
+	source, _ := sealNew(t, tpm, bootPCRs)
+	counter, err := DefineCounter(tpm, DefaultIndex, testAuth())
+	must(t, err)
+	tpm.OwnerAuth = bytes.Repeat([]byte{0xc7}, 8)
+	for _, v := range []any{tpm, &tpm, OpenKey(tpm, source.file.Path()), counter} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
+			text := strings.ToLower(fmt.Sprintf(verb, v))
+			for _, form := range []string{"c7c7", "199 199", "0xc7, 0xc7", "\xc7\xc7"} {
+				if strings.Contains(text, form) {
+					t.Errorf("%s of %T tells a secret: %s", verb, v, text)
+				}
+			}
+		}
+	}
+}
+
+// A file as it is written, so that it is read for ever.
+func TestGoldenSealedKey(t *testing.T) {
+	k := sealedKey{
+		selection: Selection{tpm2.TPMAlgSHA256, []uint{0, 7}},
+		values:    [][]byte{bytes.Repeat([]byte{0x10}, 32), bytes.Repeat([]byte{0x17}, 32)},
+		primary:   [nameSize]byte{0, 0x0b, 33: 0x99},
+		public:    []byte("public"), private: []byte("private"),
+	}
+	got, err := k.append(nil)
+	must(t, err)
+	text, err := os.ReadFile("testdata/sealedkey.hex")
+	must(t, err)
+	if want := strings.Join(strings.Fields(string(text)), ""); fmt.Sprintf("%x", got) != want {
+		t.Errorf("got  %x\nwant %s", got, want)
 	}
 }
 

@@ -26,6 +26,9 @@ type TPM struct {
 	OwnerAuth []byte // authorization value of the owner hierarchy, mostly empty
 }
 
+// Format implements fmt.Formatter, so that no verb shows OwnerAuth.
+func (t TPM) Format(f fmt.State, _ rune) { fmt.Fprint(f, "host TPM") }
+
 const nonceSize = 32
 
 // session starts an HMAC session, which done ends. It is not left to go-tpm: its
