@@ -36,8 +36,8 @@ func (d Adoption) String() string {
 //
 // What is left of the record stays true: slots older than it says are refused
 // still (see Adopt). Slots that it does not know of are taken as they are found.
-// If the record is gone and the counter is another one, minEpoch has to be the
-// greatest epoch of any slot's state; else it is 0.
+// If the record is gone, minEpoch has to be the greatest epoch of any slot's state,
+// since the counter may have been replaced before; else it is 0.
 //
 // A record of another key or a newer program is not adopted.
 func AdoptAnchor(cfg AnchorConfig, minEpoch uint64, reason string) (*Anchor, Adoption, error) {
