@@ -46,7 +46,8 @@ func AppendSubmissionEntry(dst []byte, e *SubmissionEntry) []byte {
 	return append(dst, b[:]...)
 }
 
-// ParseSubmissionEntry reads an entry and checks its form.
+// ParseSubmissionEntry reads an entry and checks its form. With an error the
+// entry still has opcode, slot and sequence number, to be answered.
 func ParseSubmissionEntry(b []byte) (SubmissionEntry, error) {
 	if len(b) != SubmissionEntrySize {
 		return SubmissionEntry{}, fmt.Errorf("submission entry of %d bytes: %w", len(b), ErrMalformed)

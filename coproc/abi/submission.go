@@ -88,20 +88,22 @@ func ParseSubmission(b []byte) (Submission, error) {
 	return s, nil
 }
 
-// parseSubmissionHeader reads all of a header but the length.
+// parseSubmissionHeader reads all of a header but the length. What names the
+// submission is there even with an error, so that it can be answered.
 func parseSubmissionHeader(b []byte) (Submission, error) {
-	if b[2]|b[3]|orBytes(b[20:HeaderSize]) != 0 {
-		return Submission{}, fmt.Errorf("reserved field is set: %w", ErrMalformed)
-	}
-	if b[1] > MaxLocality {
-		return Submission{}, fmt.Errorf("locality %d: %w", b[1], ErrMalformed)
-	}
-	return Submission{
+	s := Submission{
 		Op:       Opcode(b[0]),
 		Locality: b[1],
 		Slot:     binary.LittleEndian.Uint32(b[16:]),
 		Seq:      binary.LittleEndian.Uint64(b[8:]),
-	}, nil
+	}
+	if b[2]|b[3]|orBytes(b[20:HeaderSize]) != 0 {
+		return s, fmt.Errorf("reserved field is set: %w", ErrMalformed)
+	}
+	if s.Locality > MaxLocality {
+		return s, fmt.Errorf("locality %d: %w", s.Locality, ErrMalformed)
+	}
+	return s, nil
 }
 
 // MaxLocality is the highest locality (TCG Part 1, "Locality"; the extended

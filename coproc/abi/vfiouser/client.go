@@ -19,6 +19,7 @@ type Client struct {
 	timeout time.Duration
 	onEnd   func()
 	ended   chan struct{} // closed by the reader when err is set
+	done    chan struct{} // closed by the reader when onEnd has returned
 	err     error         // why the session is over
 	replies chan reply
 
@@ -34,11 +35,12 @@ type reply struct {
 
 // NewClient takes over sock and agrees on a version. timeout bounds each
 // command; a server that misses it is given up. onEnd, if not nil, is called
-// once when the session is over for whatever reason, from another goroutine.
+// once when the session is over for whatever reason, from another goroutine; it
+// must not call Close.
 func NewClient(sock *net.UnixConn, timeout time.Duration, onEnd func()) (*Client, error) {
 	c := &Client{
 		conn: newConn(sock), timeout: timeout, onEnd: onEnd,
-		ended: make(chan struct{}), replies: make(chan reply, 1),
+		ended: make(chan struct{}), done: make(chan struct{}), replies: make(chan reply, 1),
 	}
 	go c.read()
 	body, err := c.call(CmdVersion, version{
@@ -61,6 +63,7 @@ func NewClient(sock *net.UnixConn, timeout time.Duration, onEnd func()) (*Client
 // read takes the server's messages until the session is over. A server sends
 // nothing but replies, one for each command, and no descriptors.
 func (c *Client) read() {
+	defer close(c.done)
 	for {
 		var m message
 		err := c.conn.receive(&m)
@@ -96,10 +99,11 @@ func (c *Client) Err() error {
 	}
 }
 
-// Close ends the session and waits for its goroutine. It is idempotent.
+// Close ends the session and waits for its goroutine, and so for onEnd. It is
+// idempotent.
 func (c *Client) Close() error {
 	c.conn.sock.Close() // the reader notices
-	<-c.ended
+	<-c.done
 	return nil
 }
 

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package board
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/abi/vfiouser"
+)
+
+// slots is how many slots a card has.
+const slots = 1
+
+// vectors is the number of MSI-X vectors: one for each queue.
+const vectors = 1 + slots
+
+// Worker is one life of the slot's TPM, and its end of the slot channel.
+type Worker interface {
+	// Send hands over one submission, a whole message of the channel.
+	Send(msg []byte) error
+
+	// Receive waits for the next completion. An error, or a length of zero,
+	// means that the worker is gone. Called by one goroutine.
+	Receive(b []byte) (int, error)
+
+	// Cancel asks for the end of the command seq. It does not block.
+	Cancel(seq uint64)
+
+	// Close ends the worker in order, and by force if it takes too long; Kill
+	// by force at once. Both wait until it has let go of the slot's state,
+	// and make Receive return.
+	Close()
+	Kill()
+}
+
+// Config describes a card.
+type Config struct {
+	// Start starts a worker for the slot.
+	Start func() (Worker, error)
+
+	// IDs are the function's. Zero: ExperimentalIDs.
+	IDs IDs
+
+	// Logger takes the card's log. Nil: none.
+	Logger hclog.Logger
+}
+
+// Card is one PCI function.
+type Card struct {
+	cfg Config
+	log hclog.Logger
+
+	mu      sync.Mutex // guards what follows
+	pci     *configSpace
+	mem     memory
+	events  [vectors]*vfiouser.FD
+	table   [vectors * msixEntrySize]byte
+	control uint32
+	fatal   abi.Fault
+	reg     adminRegisters
+	admin   queue
+	slot    slot
+}
+
+// New gives a card as it is after power-up.
+func New(cfg Config) *Card {
+	if cfg.IDs == (IDs{}) {
+		cfg.IDs = ExperimentalIDs
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	return &Card{cfg: cfg, log: cfg.Logger, pci: newConfigSpace(cfg.IDs)}
+}
+
+// Serve serves the clients of l, one after the other, until ctx ends or l is
+// closed, which are no errors. A client finds the card as after power-up.
+func (c *Card) Serve(ctx context.Context, l *net.UnixListener) error {
+	for {
+		sock, err := l.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept client: %w", err)
+		}
+		stop := context.AfterFunc(ctx, func() { sock.Close() })
+		if err := c.ServeConn(sock); err != nil && ctx.Err() == nil {
+			c.log.Warn("session of a client ended", "error", err)
+		}
+		stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// ServeConn serves one client until it hangs up or breaks the protocol. No
+// other may be served at the same time.
+func (c *Card) ServeConn(sock *net.UnixConn) error {
+	defer c.disconnect()
+	return vfiouser.Serve(sock, (*function)(c))
+}
+
+// disconnect forgets a client and all that was its.
+func (c *Card) disconnect() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resetFunction()
+	c.setVectors(0, make([]*vfiouser.FD, vectors))
+	c.mem.clear()
+}
+
+// resetFunction is a function reset. What the client gave, memory and events,
+// is the bus's and stays. mu is held.
+func (c *Card) resetFunction() {
+	c.reset()
+	c.pci = newConfigSpace(c.cfg.IDs)
+	clear(c.table[:])
+}
+
+// reset is ControlReset. mu is held.
+func (c *Card) reset() {
+	c.stop()
+	c.fatal = abi.FaultNone
+	c.reg = adminRegisters{}
+}
+
+// stop ends all queues. mu is held.
+func (c *Card) stop() {
+	c.endSlot()
+	c.admin = queue{}
+	c.control = 0
+}
+
+// function is the card as the bus sees it.
+type function Card
+
+var _ vfiouser.Device = (*function)(nil)
+
+func (f *function) Region(index uint32) uint64 {
+	switch index {
+	case vfiouser.RegionBAR0:
+		return abi.BarSize(slots)
+	case vfiouser.RegionConfig:
+		return configSize
+	}
+	return 0
+}
+
+func (f *function) Vectors() uint32 { return vectors }
+
+func (f *function) ReadRegion(index uint32, off uint64, b []byte) error {
+	c := (*Card)(f)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if index == vfiouser.RegionConfig {
+		copy(b, c.pci.data[off:])
+		return nil
+	}
+	c.readBAR(off, b)
+	return nil
+}
+
+func (f *function) WriteRegion(index uint32, off uint64, b []byte) error {
+	c := (*Card)(f)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if index != vfiouser.RegionConfig {
+		c.writeBAR(off, b)
+		return nil
+	}
+	if c.pci.write(int(off), b) {
+		c.resetFunction()
+	}
+	c.work() // bus mastering may be on now
+	return nil
+}
+
+func (f *function) MapDMA(m vfiouser.DMAMap, fd *vfiouser.FD) error {
+	defer fd.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mem.add(m, fd)
+}
+
+func (f *function) UnmapDMA(address, size uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mem.remove(address, size)
+}
+
+func (f *function) SetVectors(start uint32, fds []*vfiouser.FD) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	(*Card)(f).setVectors(start, fds)
+}
+
+func (c *Card) setVectors(start uint32, fds []*vfiouser.FD) {
+	for i, fd := range fds {
+		c.events[int(start)+i].Close()
+		c.events[int(start)+i] = fd
+	}
+}
+
+func (f *function) Reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	(*Card)(f).resetFunction()
+}
