@@ -8,7 +8,8 @@
 //
 // # Drivers
 //
-// Package coproc/sim reaches a simulated card, a child process. Every driver
+// Package coproc/sim reaches a simulated card, a child process, and package
+// coproc/pcie a card that is a PCI function. Every driver
 // passes the one conformance suite in package coproc/coproctest, and every
 // driver speaks the mailbox format of package coproc/abi to its card.
 //

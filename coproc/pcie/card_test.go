@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pcie
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+
+	"hwvtpm/coproc"
+	"hwvtpm/coproc/coproctest"
+)
+
+// hang guards every wait.
+const hang = time.Minute
+
+// cmdGetRandom is TPM2_GetRandom of 32 bytes.
+var cmdGetRandom = []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7b, 0, 32}
+
+// testWriter sends a log to the test's output.
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Log(string(bytes.TrimSpace(p)))
+	return len(p), nil
+}
+
+// coprocd is a running card.
+type coprocd struct {
+	t      testing.TB
+	socket string
+	dir    string
+	cmd    *exec.Cmd
+}
+
+// startCoprocd starts a card for the length of the test.
+func startCoprocd(t testing.TB) *coprocd {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "card") // short, for the socket's name
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &coprocd{t: t, dir: dir, socket: filepath.Join(dir, "card.sock")}
+	d.start()
+	t.Cleanup(func() {
+		d.end(unix.SIGTERM)
+		os.RemoveAll(dir)
+	})
+	return d
+}
+
+func (d *coprocd) start() {
+	d.t.Helper()
+	d.cmd = exec.Command(filepath.Join(programs, "coprocd"), "--vfio-user", d.socket, "--state", filepath.Join(d.dir, "tpm"))
+	d.cmd.Stderr = testWriter{d.t}
+	if err := d.cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(hang); ; time.Sleep(5 * time.Millisecond) {
+		c, err := net.Dial("unix", d.socket)
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			d.t.Fatalf("card does not listen: %v", err)
+		}
+	}
+}
+
+func (d *coprocd) end(sig unix.Signal) {
+	if d.cmd != nil {
+		d.cmd.Process.Signal(sig)
+		d.cmd.Wait()
+		d.cmd = nil
+	}
+}
+
+// engines gives the process ids of the card's engines.
+func (d *coprocd) engines() (pids []int) {
+	tasks, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(d.cmd.Process.Pid), "task", "*", "children"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var text []byte
+	for _, task := range tasks {
+		b, _ := os.ReadFile(task) // a thread may be gone
+		text = append(text, b...)
+	}
+	for f := range strings.FieldsSeq(string(text)) {
+		if pid, err := strconv.Atoi(f); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func (d *coprocd) config() Config {
+	log := hclog.New(&hclog.LoggerOptions{Output: testWriter{d.t}, Level: hclog.Info})
+	return Config{Open: VFIOUser(d.socket, 0), Logger: log}
+}
+
+func TestConformance(t *testing.T) {
+	coproctest.Run(t, func(t *testing.T) coproc.Device {
+		c, err := Open(startCoprocd(t).config())
+		if err != nil {
+			t.Fatalf("Open: %v", err)
+		}
+		return c
+	})
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pcie
+
+import (
+	"errors"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// SlotName is the name of slot 0, the only one that this driver opens yet.
+const SlotName = "default"
+
+// Config describes a card to Open.
+type Config struct {
+	// Open opens the card's function, at first and after it was lost.
+	Open Opener
+
+	// Logger takes the driver's log. Nil: none.
+	Logger hclog.Logger
+
+	// Timeout bounds a command that brings none of its own. Zero: 90 s,
+	// since making an RSA key may take many seconds.
+	Timeout time.Duration
+
+	// CancelGrace is how long a canceled command may go on before its worker
+	// is ended. Zero: 5 s.
+	CancelGrace time.Duration
+
+	// AdminTimeout bounds everything that is not a command: a card may have
+	// to start an engine or wait for a disk. Zero: 30 s.
+	AdminTimeout time.Duration
+}
+
+func (c *Config) setDefaults() error {
+	if c.Open == nil {
+		return errors.New("no transport")
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	c.Timeout = orDefault(c.Timeout, 90*time.Second)
+	c.CancelGrace = orDefault(c.CancelGrace, 5*time.Second)
+	c.AdminTimeout = orDefault(c.AdminTimeout, 30*time.Second)
+	return nil
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d <= 0 {
+		return def
+	}
+	return d
+}
