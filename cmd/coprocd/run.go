@@ -42,7 +42,8 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 	if cfg.socket == "" || cfg.stateDir == "" {
 		return config{}, errors.New("--vfio-user and --state are needed")
 	}
-	return cfg, cfg.resolve()
+	err := cfg.resolve()
+	return cfg, err
 }
 
 // resolve makes paths absolute: engines run in another directory.
