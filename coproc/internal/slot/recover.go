@@ -55,6 +55,11 @@ func (s *Slot) revive() error {
 		}
 		time.Sleep(d)
 		if err = s.resume(); err == nil {
+			// A Close meanwhile has canceled nothing and waits for us: the
+			// command must not be sent to the new worker.
+			if s.closing.Load() {
+				return coproc.ErrClosed
+			}
 			if s.loud() {
 				s.cfg.Logger.Warn("engine was restarted", "restarts", s.restarts, "tries", i+1)
 			}
