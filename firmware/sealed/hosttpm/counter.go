@@ -5,6 +5,7 @@ package hosttpm
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -59,7 +60,7 @@ func DefineCounter(t TPM, index tpm2.TPMHandle, auth *sealed.Key) (*Counter, err
 	public := tpm2.TPMSNVPublic{NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, Attributes: attributes, DataSize: 8}
 	_, err = tpm2.NVDefineSpace{
 		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: session},
-		Auth:       tpm2.TPM2BAuth{Buffer: auth.Bytes()},
+		Auth:       tpm2.TPM2BAuth{Buffer: authValue(auth)},
 		PublicInfo: tpm2.New2B(public),
 	}.Execute(t.Transport)
 	if err != nil {
@@ -74,6 +75,15 @@ func DefineCounter(t TPM, index tpm2.TPMHandle, auth *sealed.Key) (*Counter, err
 		return nil, err
 	}
 	return OpenCounter(t, index, auth)
+}
+
+// authValue is the authorization value that follows from a card's secret: 128
+// bits of it as 32 hexadecimal digits, as many bytes as an index with a SHA-256
+// name takes. It has no zero byte, because go-tpm (v0.9.8) computes with what is
+// before a value's first one, where a TPM removes trailing ones only (TCG Part 1,
+// "Authorization Values"): one random value in nine would be refused for ever.
+func authValue(secret *sealed.Key) []byte {
+	return hex.AppendEncode(nil, secret.Bytes()[:16])
 }
 
 // OpenCounter finds a counter that DefineCounter made.
@@ -110,7 +120,7 @@ func OpenCounter(t TPM, index tpm2.TPMHandle, auth *sealed.Key) (*Counter, error
 // authorized runs a command that the card's secret authorizes, and that secret
 // authenticates the answer.
 func (c *Counter) authorized(what string, run func(tpm2.AuthHandle, tpm2.NamedHandle) error) error {
-	session, done, err := c.tpm.session(tpm2.Auth(c.auth.Bytes()))
+	session, done, err := c.tpm.session(tpm2.Auth(authValue(c.auth)))
 	if err != nil {
 		return err
 	}

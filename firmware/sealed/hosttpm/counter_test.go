@@ -75,6 +75,38 @@ func TestCounterOnlyGrows(t *testing.T) {
 	})
 }
 
+// A zero byte anywhere in the secret must not end in a counter that nobody can
+// use: see authValue.
+func TestCounterWithZerosInItsSecret(t *testing.T) {
+	onBoth(t, func(t *testing.T, tpm TPM, _ *bus) {
+		for _, secret := range [][]byte{
+			append(bytes.Repeat([]byte{7}, sealed.KeySize-2), 0, 0),
+			append([]byte{7, 0}, bytes.Repeat([]byte{7}, sealed.KeySize-2)...),
+			make([]byte, sealed.KeySize),
+		} {
+			auth, err := sealed.KeyFrom(secret)
+			must(t, err)
+			c, err := DefineCounter(tpm, DefaultIndex, auth)
+			must(t, err)
+			first, err := c.Read()
+			must(t, err)
+			must(t, c.Increment())
+			if got, err := c.Read(); err != nil || got != first+1 {
+				t.Errorf("Read after an increment = %d, %v, want %d", got, err, first+1)
+			}
+			undefine(t, c)
+		}
+	})
+}
+
+func TestOwnerAuthWithAZeroIsRefused(t *testing.T) {
+	tpm, _ := newTPM(t)
+	tpm.OwnerAuth = []byte{1, 0, 1}
+	if _, err := DefineCounter(tpm, DefaultIndex, testAuth()); err == nil {
+		t.Error("DefineCounter succeeded")
+	}
+}
+
 func TestCounterOfOtherAttributesIsRefused(t *testing.T) {
 	tpm, b := newTPM(t)
 	bad := attributes
@@ -133,7 +165,7 @@ func TestStoreOnAHostTPM(t *testing.T) {
 				t.Errorf("state %d: %v", i, err)
 			}
 		}
-		if bytes.Contains(b.heard, auth.Bytes()) {
+		if bytes.Contains(b.heard, authValue(auth)) {
 			t.Error("the counter's secret crossed the bus")
 		}
 	})

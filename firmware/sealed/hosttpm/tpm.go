@@ -50,6 +50,9 @@ type primary struct {
 }
 
 func (t TPM) primary() (*primary, error) {
+	if bytes.IndexByte(t.OwnerAuth, 0) >= 0 {
+		return nil, errors.New("host TPM: an owner authorization with a zero byte in it is not supported: choose another")
+	}
 	session, done, err := t.session(tpm2.Auth(t.OwnerAuth))
 	if err != nil {
 		return nil, err
