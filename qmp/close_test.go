@@ -31,6 +31,9 @@ func waiters(t *testing.T, srv *qmptest.Server, c *qmp.Client) <-chan error {
 	for _, name := range []string{"silent", "qom-list"} {
 		srv.WaitCommand(within(t), name, 1)
 	}
+	// The server answers in order: behind this answer, whatever it is, there is
+	// none of qom-list still to come.
+	_ = c.Execute(within(t), command("sync"), nil)
 	return errs
 }
 

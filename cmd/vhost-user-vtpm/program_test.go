@@ -101,8 +101,9 @@ func launch(t *testing.T, state string, args ...string) *program {
 func start(t *testing.T, state string, args ...string) *program {
 	t.Helper()
 	p := launch(t, state, args...)
+	// The socket's file is there a moment before it can be connected to.
 	for end := time.Now().Add(hang); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(p.socket); err == nil {
+		if strings.Contains(p.log.String(), "vhost-user-vtpm: ready") {
 			return p
 		}
 		select {
@@ -111,7 +112,7 @@ func start(t *testing.T, state string, args ...string) *program {
 		default:
 		}
 		if time.Now().After(end) {
-			t.Fatalf("no socket\n%s", p.log)
+			t.Fatalf("the program is not ready\n%s", p.log)
 		}
 	}
 }
