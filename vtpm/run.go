@@ -52,18 +52,14 @@ func UnknownRun() coproc.RunID {
 // startTime takes field 22 of /proc/PID/stat (proc(5)). The command name in
 // field 2 may hold spaces and parentheses, so fields count from the last one.
 func startTime(stat string) (string, error) {
-	_, rest, ok := cutLast(stat, ") ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 20 {
+	const end = ") "
+	i := strings.LastIndex(stat, end)
+	if i < 0 {
+		return "", errors.New("malformed process status")
+	}
+	fields := strings.Fields(stat[i+len(end):])
+	if len(fields) < 20 {
 		return "", errors.New("malformed process status")
 	}
 	return fields[19], nil
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
 }
