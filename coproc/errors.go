@@ -31,6 +31,19 @@ var (
 	ErrCanceled = errors.New("canceled")
 	// ErrTimeout: the card did not answer in time.
 	ErrTimeout = errors.New("timed out")
+	// ErrDenied: the card wants another key, or an administrator.
+	ErrDenied = errors.New("access denied")
+	// ErrRollback: the stored state is older than the newest one that the
+	// card knows. Only an administrator can adopt it.
+	ErrRollback = errors.New("stored state is older than the newest known")
+	// ErrFull: the card has no slot or no space left.
+	ErrFull = errors.New("card is full")
+	// ErrLocked: an administrator has locked the slot.
+	ErrLocked = errors.New("slot is locked")
+	// ErrWrongKey: the card's key does not open the stored state.
+	ErrWrongKey = errors.New("stored state was sealed with another key")
+	// ErrStorage: the card could not write its state; the one before stands.
+	ErrStorage = errors.New("state could not be written")
 	// ErrUnsupported: the card does not know the request or the version.
 	ErrUnsupported = errors.New("not supported")
 )
@@ -84,6 +97,27 @@ func StatusError(s abi.Status) error {
 		return ErrUnsupported
 	case abi.StatusNoSlot:
 		return ErrNotFound
+	}
+	return manageError(s)
+}
+
+// manageError is StatusError for what the management of slots adds.
+func manageError(s abi.Status) error {
+	switch s {
+	case abi.StatusDenied:
+		return ErrDenied
+	case abi.StatusExists:
+		return ErrExists
+	case abi.StatusRollback:
+		return ErrRollback
+	case abi.StatusFull:
+		return ErrFull
+	case abi.StatusLocked:
+		return ErrLocked
+	case abi.StatusWrongKey:
+		return ErrWrongKey
+	case abi.StatusStorage:
+		return ErrStorage
 	}
 	return errCard
 }

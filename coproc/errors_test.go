@@ -32,6 +32,13 @@ func TestStatusError(t *testing.T) {
 		abi.StatusBadOpcode:  ErrUnsupported,
 		abi.StatusBadVersion: ErrUnsupported,
 		abi.StatusNoSlot:     ErrNotFound,
+		abi.StatusDenied:     ErrDenied,
+		abi.StatusExists:     ErrExists,
+		abi.StatusRollback:   ErrRollback,
+		abi.StatusFull:       ErrFull,
+		abi.StatusLocked:     ErrLocked,
+		abi.StatusWrongKey:   ErrWrongKey,
+		abi.StatusStorage:    ErrStorage,
 	} {
 		if got := StatusError(status); got != want {
 			t.Errorf("StatusError(%v) = %v, want %v", status, got, want)

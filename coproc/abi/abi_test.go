@@ -182,7 +182,7 @@ func TestStatusNames(t *testing.T) {
 			t.Errorf("status %d has no name", s)
 		}
 	}
-	for s := StatusInUse; s <= StatusLost; s++ {
+	for s := StatusInUse; s <= StatusStorage; s++ {
 		if strings.HasPrefix(s.String(), "status 0x") {
 			t.Errorf("status %d has no name", s)
 		}

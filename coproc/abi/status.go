@@ -24,6 +24,14 @@ const (
 	StatusFailed   Status = 0x13 // exact state lost: TPM_RC_FAILURE until reset or new run
 	StatusInternal Status = 0x14 // the card could not do it; reason is in its log
 	StatusLost     Status = 0x15 // no worker holds the slot: identify, power on, submit again (PCI only)
+
+	StatusDenied   Status = 0x16 // the caller may not do this, or the proof is wrong
+	StatusExists   Status = 0x17 // a slot of this name exists
+	StatusRollback Status = 0x18 // the state is older than the newest that the card knows
+	StatusFull     Status = 0x19 // no slot or no space is left
+	StatusLocked   Status = 0x1a // the slot is locked by an administrator
+	StatusWrongKey Status = 0x1b // the key at hand does not open the state
+	StatusStorage  Status = 0x1c // the state could not be written; what was there before stands
 )
 
 var statusNames = map[Status]string{
@@ -40,6 +48,13 @@ var statusNames = map[Status]string{
 	StatusFailed:     "failed",
 	StatusInternal:   "internal error",
 	StatusLost:       "worker lost",
+	StatusDenied:     "denied",
+	StatusExists:     "exists already",
+	StatusRollback:   "rolled back",
+	StatusFull:       "full",
+	StatusLocked:     "locked",
+	StatusWrongKey:   "wrong key",
+	StatusStorage:    "not stored",
 }
 
 // String gives the status in words, or its number.
