@@ -79,12 +79,16 @@ func adoptAnchor(cfg AnchorConfig, file recordFile, minEpoch uint64, reason stri
 	if err != nil {
 		return nil, Adoption{}, err
 	}
+	a.first = a.rec.epoch
 	return a, d, nil
 }
 
 // Adopt accepts a slot's permanent state that Check refuses with ErrRollback,
 // and begins a new epoch. It is an operator's explicit act. If it fails the
 // anchor is out of service, and has to be opened again.
+//
+// The slot is not open, and is opened in the new epoch: what it saves under an older
+// one does not come after what was abandoned. Other slots may stay open.
 func (a *Anchor) Adopt(l Label, reason string) (Adoption, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

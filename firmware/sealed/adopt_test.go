@@ -196,3 +196,30 @@ func TestAdoptCrashes(t *testing.T) {
 		}
 	}
 }
+
+// A slot stays open while another one is adopted: it goes on in its own epoch, and
+// what it saves is in order with what it saves in the next run.
+func TestAdoptLeavesOpenSlotsInTheirEpoch(t *testing.T) {
+	cfg := newConfig(t)
+	a := newAnchorIn(t, cfg)
+	open := permanent(a, 1)
+	other := Label{SlotID{7}, KindPermanent, 1, a.Epoch()}
+	must(t, a.Note(open))
+	must(t, a.Note(other))
+	newest := other
+	newest.Generation = 9
+	must(t, a.Note(newest))
+	_, err := a.Adopt(other, "a backup of the other one")
+	must(t, err)
+	open.Generation = 2
+	must(t, a.Note(open))
+	if epoch, generation, known := a.Newest(testSlot); epoch != open.Epoch || generation != 2 || !known {
+		t.Errorf("newest is %d.%d, %v", epoch, generation, known)
+	}
+	must(t, a.Close())
+	a = reopen(t, cfg)
+	must(t, a.Check(open))
+	if err := a.Note(Label{testSlot, KindPermanent, 3, open.Epoch}); !errors.Is(err, ErrGeneration) {
+		t.Errorf("note in an epoch of an earlier run: %v", err)
+	}
+}

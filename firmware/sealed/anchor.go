@@ -67,7 +67,8 @@ type Anchor struct {
 	pending []byte // record for the next value, not known to be settled
 	dirty   bool   // the table has what is in no record yet
 	last    time.Time
-	failed  error // the anchor is out of service
+	first   uint64 // epoch that this run began with
+	failed  error  // the anchor is out of service
 }
 
 // CreateAnchor makes the anchor of a new card. If there is a record the error is
@@ -147,6 +148,7 @@ func (a *Anchor) begun() (*Anchor, error) {
 	if err := a.begin(); err != nil {
 		return nil, err
 	}
+	a.first = a.rec.epoch
 	return a, nil
 }
 

@@ -27,4 +27,8 @@ var (
 	// ErrCounter: the monotonic counter does not fit the record: it was
 	// replaced or set back, or something else increments it.
 	ErrCounter = errors.New("monotonic counter does not fit")
+
+	// ErrUnsure: a file was written, and is in place, but may not outlive a power
+	// cut. Who depends on either content has to write it again.
+	ErrUnsure = errors.New("written but not known to be durable")
 )

@@ -78,7 +78,8 @@ func (f *File) Create(data []byte) error {
 }
 
 // Replace makes data the content of the file, durably: all of it or none. After
-// an error either content may be in place.
+// ErrUnsure either content may be found after a power cut; after any other error
+// the old one is untouched.
 func (f *File) Replace(data []byte) error {
 	return f.write(data, func(tmp string) error { return os.Rename(tmp, f.path) })
 }
@@ -107,7 +108,7 @@ func (f *File) write(data []byte, place func(tmp string) error) error {
 		return err
 	}
 	if err := syncDir(filepath.Dir(f.path)); err != nil {
-		return fmt.Errorf("write %s: %w", f.path, err)
+		return fmt.Errorf("write %s: %w: %w", f.path, ErrUnsure, err)
 	}
 	return f.at("durable")
 }

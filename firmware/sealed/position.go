@@ -35,6 +35,9 @@ func (a *Anchor) Check(l Label) error {
 // Note takes down that a permanent state is saved. It is called when the blob is
 // durable, not before: a record must not demand what a crash can take away. The
 // state is anchored by the next advance.
+//
+// A slot that was open when another one was adopted goes on in the epoch that it
+// was opened in: none but this run has saved anything of it since.
 func (a *Anchor) Note(l Label) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -43,10 +46,26 @@ func (a *Anchor) Note(l Label) error {
 	}
 	is := position{l.Epoch, l.Generation}
 	newest, known := a.rec.table[l.Slot]
-	if l.Kind != KindPermanent || l.Epoch != a.rec.epoch || l.Generation == destroyed || known && !newest.before(is) {
+	if l.Kind != KindPermanent || l.Epoch < a.first || l.Epoch > a.rec.epoch || l.Generation == destroyed || known && !newest.before(is) {
 		return fmt.Errorf("note %s in epoch %d after %s: %w", l, a.rec.epoch, newest, ErrGeneration)
 	}
 	return a.moveLocked(l.Slot, is)
+}
+
+// Newest gives the newest permanent state of a slot that the anchor knows of. One
+// that was destroyed has a generation that no state reaches.
+func (a *Anchor) Newest(id SlotID) (epoch, generation uint64, known bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p, known := a.rec.table[id]
+	return p.epoch, p.generation, known
+}
+
+// Counter is the value of the monotonic counter as the anchor left it.
+func (a *Anchor) Counter() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.rec.counter
 }
 
 // Forget takes down that a slot was destroyed: none of its states is accepted
