@@ -83,7 +83,7 @@ func adoptAnchor(cfg AnchorConfig, file recordFile, minEpoch uint64, reason stri
 	return a, d, nil
 }
 
-// Adopt accepts a slot's permanent state that Check refuses with ErrRollback,
+// Adopt accepts a slot's permanent state, or a table, that Check refuses with ErrRollback,
 // and begins a new epoch. It is an operator's explicit act. If it fails the
 // anchor is out of service, and has to be opened again.
 //
@@ -95,7 +95,7 @@ func (a *Anchor) Adopt(l Label, reason string) (Adoption, error) {
 	if a.failed != nil {
 		return Adoption{}, a.failed
 	}
-	if reason == "" || l.Kind != KindPermanent || l.Epoch > a.rec.epoch {
+	if reason == "" || !l.Kind.positioned() || l.Epoch > a.rec.epoch {
 		return Adoption{}, fmt.Errorf("adopt %s for reason %q: %w", l, reason, fs.ErrInvalid)
 	}
 	newest := a.rec.table[l.Slot]

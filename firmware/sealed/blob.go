@@ -29,7 +29,7 @@ const (
 	MaxPlaintext = 2 << 20
 )
 
-// SlotID names a slot for life.
+// SlotID names a slot for life. The zero id is the card's own.
 type SlotID [16]byte
 
 // Kind is what a blob holds.
@@ -37,8 +37,10 @@ type Kind uint32
 
 // The kinds.
 const (
-	KindPermanent Kind = 1 // survives the host
-	KindVolatile  Kind = 2 // of one run
+	KindPermanent Kind = 1 // of a slot, survives the host
+	KindVolatile  Kind = 2 // of a slot, of one run
+	KindTable     Kind = 3 // of the card: what slots there are
+	KindIdentity  Kind = 4 // of the card: its signing key
 )
 
 // String implements fmt.Stringer.
@@ -48,11 +50,20 @@ func (k Kind) String() string {
 		return "permanent"
 	case KindVolatile:
 		return "volatile"
+	case KindTable:
+		return "table"
+	case KindIdentity:
+		return "identity"
 	}
 	return fmt.Sprintf("kind %d", uint32(k))
 }
 
-func (k Kind) known() bool { return k == KindPermanent || k == KindVolatile }
+func (k Kind) known() bool { return k >= KindPermanent && k <= KindIdentity }
+
+// positioned says whether blobs of the kind have positions in the anchor. A slot
+// has one position, so it has one kind of these: a table is the card's, whose id
+// is no slot's.
+func (k Kind) positioned() bool { return k == KindPermanent || k == KindTable }
 
 // Label says what a blob is. It is authentic, and not secret.
 type Label struct {
@@ -65,6 +76,13 @@ type Label struct {
 // String implements fmt.Stringer.
 func (l Label) String() string {
 	return fmt.Sprintf("%s state %d.%d of slot %x", l.Kind, l.Epoch, l.Generation, l.Slot)
+}
+
+// ParseLabel reads what a blob says it is, without a key: nothing of it is
+// authentic. It serves those who carry blobs and cannot open them.
+func ParseLabel(blob []byte) (Label, error) {
+	h, err := parseBlob(blob)
+	return h.label, err
 }
 
 // blobHeader is the head of a sealed blob.

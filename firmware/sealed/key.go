@@ -63,8 +63,10 @@ var (
 	labelSecret = []byte("hwvtpm sealed 1 secret\x00")
 	labelAnchor = []byte("hwvtpm sealed 1 anchor\x00")
 	// of a slot key
-	labelSalt = []byte("hwvtpm sealed 1 salt\x00")
-	labelBlob = []byte("hwvtpm sealed 1 blob\x00")
+	labelSalt    = []byte("hwvtpm sealed 1 salt\x00")
+	labelBlob    = []byte("hwvtpm sealed 1 blob\x00")
+	labelJournal = []byte("hwvtpm sealed 1 journal\x00")
+	labelEntry   = []byte("hwvtpm sealed 1 entry\x00")
 	// of a slot key and the anchor's key
 	labelKeyID = []byte("hwvtpm sealed 1 key id\x00")
 )

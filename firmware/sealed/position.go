@@ -2,12 +2,15 @@
 
 package sealed
 
-import "fmt"
+import (
+	"fmt"
+	"io/fs"
+)
 
 // Check says whether a blob that was opened is current: nil, or ErrRollback and
 // why. It is asked before the slot runs. A permanent state has to be the newest
-// that the anchor knows of, or a newer one, and is the newest from then on. A
-// volatile state carries generation and epoch of the permanent state that it
+// that the anchor knows of, or a newer one, and is the newest from then on; so has
+// a table. A volatile state carries generation and epoch of the permanent state that it
 // goes with, and has to go with the newest.
 //
 // An unknown slot is taken as it is: it was made after the last advance.
@@ -22,6 +25,8 @@ func (a *Anchor) Check(l Label) error {
 	switch {
 	case l.Epoch > a.rec.epoch:
 		return fmt.Errorf("%s is of an epoch to come, this is %d: the counter was set back or replaced: %w", l, a.rec.epoch, ErrCounter)
+	case !l.Kind.positioned() && l.Kind != KindVolatile:
+		return fmt.Errorf("check %s, which has no position: %w", l, fs.ErrInvalid)
 	case known && newest.generation == destroyed:
 		return fmt.Errorf("%s: the slot was destroyed: %w", l, ErrRollback)
 	case l.Kind == KindVolatile && (!known || is != newest):
@@ -32,7 +37,7 @@ func (a *Anchor) Check(l Label) error {
 	return a.moveLocked(l.Slot, is)
 }
 
-// Note takes down that a permanent state is saved. It is called when the blob is
+// Note takes down that a permanent state or a table is saved. It is called when the blob is
 // durable, not before: a record must not demand what a crash can take away. The
 // state is anchored by the next advance.
 //
@@ -46,7 +51,7 @@ func (a *Anchor) Note(l Label) error {
 	}
 	is := position{l.Epoch, l.Generation}
 	newest, known := a.rec.table[l.Slot]
-	if l.Kind != KindPermanent || l.Epoch < a.first || l.Epoch > a.rec.epoch || l.Generation == destroyed || known && !newest.before(is) {
+	if !l.Kind.positioned() || l.Epoch < a.first || l.Epoch > a.rec.epoch || l.Generation == destroyed || known && !newest.before(is) {
 		return fmt.Errorf("note %s in epoch %d after %s: %w", l, a.rec.epoch, newest, ErrGeneration)
 	}
 	return a.moveLocked(l.Slot, is)

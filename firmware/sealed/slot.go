@@ -25,8 +25,8 @@ type Slot struct {
 	prf   hash.Hash // HMAC-SHA256 under the slot key; nil when closed
 	rand  io.Reader // tests replace it
 
-	// The newest permanent state sealed or opened: no other one may have its
-	// name, or the anchor could not tell them apart.
+	// The newest blob with a position sealed or opened: no other one may have
+	// it, or the anchor could not tell them apart.
 	epoch, generation uint64
 
 	// Scratch, so that a save does not allocate it. Only key is secret.
@@ -36,11 +36,24 @@ type Slot struct {
 
 // Slot derives the keys of one slot.
 func (s *Store) Slot(id SlotID) (*Slot, error) {
-	key, err := s.derive(labelSlot, string(id[:]))
+	key, err := s.SlotKey(id)
 	if err != nil {
 		return nil, err
 	}
 	defer key.Clear()
+	return NewSlot(id, key)
+}
+
+// SlotKey derives the key of one slot, to be handed to a worker that is to seal
+// and open that slot's blobs and no other's. The caller clears it.
+func (s *Store) SlotKey(id SlotID) (*Key, error) { return s.derive(labelSlot, string(id[:])) }
+
+// NewSlot is Store.Slot for who has only the slot's key. It keeps no reference
+// to key.
+func NewSlot(id SlotID, key *Key) (*Slot, error) {
+	if key == nil || key.b == ([KeySize]byte{}) {
+		return nil, fmt.Errorf("slot %x without a key: %w", id, fs.ErrInvalid)
+	}
 	c := &Slot{id: id, prf: hmac.New(sha256.New, key.b[:]), rand: rand.Reader}
 	copy(c.keyID[:], c.expand(&c.random, labelKeyID))
 	return c, nil
@@ -63,7 +76,7 @@ var firstBlock = []byte{1}
 // dst's free capacity. If that has room for the plaintext and Overhead bytes,
 // dst is not moved.
 //
-// A permanent state must be newer than the newest that was sealed or opened. So
+// A permanent state or a table must be newer than the newest that was sealed or opened. So
 // after a save that failed, the next attempt takes another generation.
 func (c *Slot) Seal(dst []byte, kind Kind, generation, epoch uint64, plaintext []byte) ([]byte, error) {
 	h := blobHeader{label: Label{c.id, kind, generation, epoch}, length: uint32(len(plaintext)), keyID: c.keyID}
@@ -72,7 +85,7 @@ func (c *Slot) Seal(dst []byte, kind Kind, generation, epoch uint64, plaintext [
 		return dst, fmt.Errorf("seal: %w", fs.ErrClosed)
 	case !kind.known() || len(plaintext) > MaxPlaintext:
 		return dst, fmt.Errorf("seal %d bytes as %s: %w", len(plaintext), kind, fs.ErrInvalid)
-	case kind == KindPermanent && !newer(epoch, generation, c.epoch, c.generation):
+	case kind.positioned() && !newer(epoch, generation, c.epoch, c.generation):
 		return dst, fmt.Errorf("seal %s after %d.%d: %w", h.label, c.epoch, c.generation, ErrGeneration)
 	}
 	if _, err := io.ReadFull(c.rand, c.random[:]); err != nil {
@@ -84,7 +97,7 @@ func (c *Slot) Seal(dst []byte, kind Kind, generation, epoch uint64, plaintext [
 	if err != nil {
 		return dst, err
 	}
-	if kind == KindPermanent {
+	if kind.positioned() {
 		c.epoch, c.generation = epoch, generation
 	}
 	dst = slices.Grow(dst, Overhead+len(plaintext))
@@ -117,7 +130,7 @@ func (c *Slot) Open(dst []byte, kind Kind, sealed []byte) ([]byte, Label, error)
 	if err != nil {
 		return dst, Label{}, fmt.Errorf("%s: %w", h.label, ErrDamaged)
 	}
-	if kind == KindPermanent && newer(h.label.Epoch, h.label.Generation, c.epoch, c.generation) {
+	if kind.positioned() && newer(h.label.Epoch, h.label.Generation, c.epoch, c.generation) {
 		c.epoch, c.generation = h.label.Epoch, h.label.Generation
 	}
 	return out, h.label, nil
@@ -127,13 +140,17 @@ func (c *Slot) Open(dst []byte, kind Kind, sealed []byte) ([]byte, Label, error)
 func (c *Slot) cipher() (cipher.AEAD, error) {
 	defer clear(c.key[:])
 	c.expand(&c.key, labelBlob, c.header[:])
-	block, err := aes.NewCipher(c.key[:])
+	return newGCM(&c.key)
+}
+
+func newGCM(key *[KeySize]byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key[:])
 	if err != nil {
-		return nil, fmt.Errorf("blob cipher: %w", err)
+		return nil, fmt.Errorf("cipher: %w", err)
 	}
 	aead, err := cipher.NewGCM(block)
 	if err != nil {
-		return nil, fmt.Errorf("blob cipher: %w", err)
+		return nil, fmt.Errorf("cipher: %w", err)
 	}
 	return aead, nil
 }
