@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -59,7 +60,7 @@ func codecOf[T any](name string, golden []byte, value T, parse func([]byte) (T, 
 	}
 }
 
-var codecs = append(messageCodecs, queueCodecs...)
+var codecs = slices.Concat(messageCodecs, queueCodecs, manageCodecs, statementCodecs)
 
 var messageCodecs = []codec{
 	codecOf("submission", goldenSubmission,

@@ -7,7 +7,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -166,16 +165,22 @@ func VerifyStatement(pub *ecdsa.PublicKey, b []byte) (Statement, error) {
 	return s, nil
 }
 
+// spkiP256 is all of the DER of a SubjectPublicKeyInfo of a P-256 key (RFC 5480)
+// before its point, which is uncompressed. There is one such encoding, so no
+// ASN.1 is needed, nor what it would link into each program.
+const spkiP256 = "\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01" +
+	"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00"
+
 // ParseCardKey reads the answer to OpCardKey, and gives the serial number of
 // the card that has this key.
 func ParseCardKey(der []byte) (*ecdsa.PublicKey, [16]byte, error) {
-	key, err := x509.ParsePKIXPublicKey(der)
+	point, ok := bytes.CutPrefix(der, []byte(spkiP256))
+	if !ok {
+		return nil, [16]byte{}, fmt.Errorf("card key is not an ECDSA P-256 key: %w", ErrMalformed)
+	}
+	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
 	if err != nil {
 		return nil, [16]byte{}, fmt.Errorf("card key: %w: %w", ErrMalformed, err)
-	}
-	pub, ok := key.(*ecdsa.PublicKey)
-	if !ok || pub.Curve != elliptic.P256() {
-		return nil, [16]byte{}, fmt.Errorf("card key is not an ECDSA P-256 key: %w", ErrMalformed)
 	}
 	return pub, SerialOf(der), nil
 }
