@@ -23,9 +23,9 @@ const hang = 30 * time.Second
 // Opcodes that the fake card gives a meaning of its own.
 const (
 	opEcho  = abi.OpCardCounters // answers with its payload
-	opGrant = abi.OpSlotOpen // answers with two descriptors
-	opBig   = abi.OpSlotList // answers with as much as there is room for
-	opWait  = abi.OpSlotCreate // ends with its context
+	opGrant = abi.OpSlotOpen     // answers with two descriptors
+	opBig   = abi.OpSlotList     // answers with as much as there is room for
+	opWait  = abi.OpSlotCreate   // ends with its context
 )
 
 // fake is a card. A grant's descriptors are ends of pipes: the card keeps the
