@@ -291,7 +291,7 @@ func TestSignalsAreForTheParent(t *testing.T) {
 func TestWorkerEndsWithParent(t *testing.T) {
 	r := startSlot(t, testConfig(t, filepath.Join(t.TempDir(), "tpm")))
 	w := r.worker()
-	w.link.close()
+	w.Link.Close()
 	select {
 	case <-w.exited:
 	case <-time.After(30 * time.Second):

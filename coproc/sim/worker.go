@@ -14,12 +14,13 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/internal/link"
 	"hwvtpm/coproc/internal/slot"
 )
 
 // worker is one child process and the link to it. It implements slot.Worker.
 type worker struct {
-	*link
+	*link.Link
 	cmd      *exec.Cmd
 	identity abi.Identity
 	exited   chan struct{} // closed when the process was waited for
@@ -28,7 +29,7 @@ type worker struct {
 // startWorker starts a child and greets it. The error carries the sentinel
 // for what the child found wrong with its state.
 func startWorker(cfg *Config) (*worker, error) {
-	l, data, ctl, err := newLink()
+	l, data, ctl, err := link.Pair()
 	if err != nil {
 		return nil, err
 	}
@@ -47,10 +48,10 @@ func startWorker(cfg *Config) (*worker, error) {
 		f.Close()
 	}
 	if err != nil {
-		l.close()
+		l.Close()
 		return nil, fmt.Errorf("start engine: %w", err)
 	}
-	w := &worker{link: l, cmd: cmd, exited: make(chan struct{})}
+	w := &worker{Link: l, cmd: cmd, exited: make(chan struct{})}
 	go func() {
 		cmd.Wait() // how it ended does not matter: the link tells when
 		close(w.exited)
@@ -68,7 +69,7 @@ func (w *worker) Identity() abi.Identity { return w.identity }
 // Stop ends the worker in order, and by force if it takes too long.
 func (w *worker) Stop(timeout time.Duration) error {
 	_, err := slot.Call(w, &abi.Submission{Op: abi.OpClose}, timeout)
-	w.link.close()
+	w.Link.Close()
 	select {
 	case <-w.exited:
 	case <-time.After(timeout):
@@ -81,7 +82,7 @@ func (w *worker) Stop(timeout time.Duration) error {
 // Kill ends the worker by force and waits for it, so that the lock of its
 // directory is free again. It tells how the process ended.
 func (w *worker) Kill() string {
-	w.link.close()
+	w.Link.Close()
 	w.cmd.Process.Signal(unix.SIGKILL) // an error means that it is gone
 	<-w.exited
 	return w.cmd.ProcessState.String()

@@ -5,14 +5,19 @@ package slot
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hwvtpm/coproc"
 )
 
-// backoff is how long to wait before each try to start a worker. The first is
-// at once: a crash is rare, and the guest waits. Their number bounds the whole.
+// backoff is how long to wait before each try to start a worker, and then again
+// and again the last. The first is at once: a crash is rare, and the guest
+// waits.
 var backoff = [...]time.Duration{0, 10 * time.Millisecond, 50 * time.Millisecond, 250 * time.Millisecond, time.Second}
+
+// defaultPatience leaves time for five tries that fail at once.
+const defaultPatience = 1500 * time.Millisecond
 
 // drop ends a worker that is dead or not to be trusted any more.
 func (s *Slot) drop() {
@@ -45,15 +50,21 @@ func (s *Slot) ensure() error {
 	return nil
 }
 
-// revive brings a dead worker back to the state of the last answer.
+// revive brings a dead worker back to the state of the last answer. It begins no
+// try when the patience is over.
 func (s *Slot) revive() error {
 	s.drop()
+	begin := time.Now()
 	var err error
-	for i, d := range backoff {
+	for i := 0; ; i++ {
+		wait := backoff[min(i, len(backoff)-1)]
+		if i > 0 && time.Since(begin)+wait > s.cfg.patience() {
+			break
+		}
+		time.Sleep(wait)
 		if s.closing.Load() {
 			return coproc.ErrClosed
 		}
-		time.Sleep(d)
 		if err = s.resume(); err == nil {
 			// A Close meanwhile has canceled nothing and waits for us: the
 			// command must not be sent to the new worker.
@@ -83,12 +94,13 @@ func (s *Slot) resume() error {
 	return err
 }
 
+// lasting are the causes that do not go away by themselves.
+var lasting = []error{
+	coproc.ErrFailed, coproc.ErrCorrupt, coproc.ErrForeign, coproc.ErrRollback, coproc.ErrWrongKey,
+	coproc.ErrNotFound, coproc.ErrDenied, coproc.ErrLocked, coproc.ErrUnsupported,
+}
+
 // permanent tells whether another try would find the same.
 func permanent(err error) bool {
-	for _, e := range []error{coproc.ErrFailed, coproc.ErrCorrupt, coproc.ErrForeign, coproc.ErrUnsupported} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(lasting, func(e error) bool { return errors.Is(err, e) })
 }

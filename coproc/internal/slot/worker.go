@@ -48,7 +48,7 @@ type Worker interface {
 // ErrTimeout: no completion came in time. It may still come: receive again.
 var ErrTimeout = errors.New("no completion in time")
 
-// Config describes a slot to New. All fields are needed.
+// Config describes a slot to New. All fields but Patience are needed.
 type Config struct {
 	Name   string       // for errors
 	Logger hclog.Logger // of the driver
@@ -56,6 +56,11 @@ type Config struct {
 	Timeout      time.Duration // of a command that brings none of its own
 	CancelGrace  time.Duration // for a canceled command to end
 	AdminTimeout time.Duration // of everything that is not a command
+
+	// Patience is how long to go on trying to bring a worker back while a
+	// guest waits. Zero: 1.5 s. A card that can be away for longer and come
+	// back, such as a daemon that is restarted, wants more.
+	Patience time.Duration
 
 	Start   func() (Worker, error) // starts another worker and greets it
 	Release func(*Slot)            // the slot was closed; it must not call the slot
@@ -66,6 +71,13 @@ func (c *Config) timeoutOf(d time.Duration) time.Duration {
 		return c.Timeout
 	}
 	return d
+}
+
+func (c *Config) patience() time.Duration {
+	if c.Patience <= 0 {
+		return defaultPatience
+	}
+	return c.Patience
 }
 
 // Call sends a submission and waits for its completion.

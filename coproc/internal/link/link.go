@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sim
+package link
 
 import (
 	"errors"
@@ -15,13 +15,18 @@ import (
 	"hwvtpm/coproc/internal/slot"
 )
 
-// link is the driver's end of a worker's two sockets. Send and Receive
-// belong to one goroutine at a time; Cancel and Shutdown may be called by any.
+// sendTimeout bounds Send. There is always room for one submission, so it is
+// met only if the worker's side has tampered with the socket.
+const sendTimeout = 10 * time.Second
+
+// Link is the driver's end of a worker's two sockets. Send, Receive, Wipe and
+// Close belong to one goroutine at a time; Cancel and Shutdown may be called by
+// any.
 //
 // The data socket is used with blocking system calls and not through the
 // runtime's poller: a wake-up goes straight to the waiting thread, which
 // halves the time of a short command.
-type link struct {
+type Link struct {
 	data    int
 	timeout time.Duration // receive timeout set on data
 	buf     [abi.MaxMessage + 1]byte
@@ -32,8 +37,8 @@ type link struct {
 	ended bool
 }
 
-// newLink makes the sockets and gives the worker's two ends.
-func newLink() (l *link, data, ctl int, err error) {
+// Pair makes both sockets and gives the worker's two ends beside the link.
+func Pair() (l *Link, data, ctl int, err error) {
 	d, err := seqpacketPair()
 	if err != nil {
 		return nil, 0, 0, err
@@ -44,7 +49,12 @@ func newLink() (l *link, data, ctl int, err error) {
 		unix.Close(d[1])
 		return nil, 0, 0, err
 	}
-	return &link{data: d[0], ctl: c[0]}, d[1], c[1], nil
+	if l, err = New(d[0], c[0]); err != nil {
+		unix.Close(d[1])
+		unix.Close(c[1])
+		return nil, 0, 0, err
+	}
+	return l, d[1], c[1], nil
 }
 
 func seqpacketPair() ([2]int, error) {
@@ -55,12 +65,53 @@ func seqpacketPair() ([2]int, error) {
 	return p, nil
 }
 
+// New makes a link of two sockets that came from somewhere else. They are the
+// link's then, also if it fails.
+func New(data, ctl int) (*Link, error) {
+	err := errors.Join(checkSocket(data), checkSocket(ctl))
+	if err == nil {
+		err = prepare(data)
+	}
+	if err != nil {
+		unix.Close(data)
+		unix.Close(ctl)
+		return nil, err
+	}
+	return &Link{data: data, ctl: ctl}, nil
+}
+
+// checkSocket checks that fd is what a slot channel is made of. The timeouts
+// that keep a silent peer from stopping us exist for sockets only.
+func checkSocket(fd int) error {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return fmt.Errorf("slot channel: %w", err)
+	}
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || domain != unix.AF_UNIX || kind != unix.SOCK_SEQPACKET {
+		return fmt.Errorf("slot channel is not a packet socket: %w", abi.ErrMalformed)
+	}
+	return nil
+}
+
+// prepare makes the data socket wait, and not for ever.
+func prepare(data int) error {
+	if err := unix.SetNonblock(data, false); err != nil {
+		return fmt.Errorf("slot channel: %w", err)
+	}
+	tv := unix.NsecToTimeval(sendTimeout.Nanoseconds())
+	if err := unix.SetsockoptTimeval(data, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv); err != nil {
+		return fmt.Errorf("set send timeout: %w", err)
+	}
+	return nil
+}
+
 // Send sends one submission.
-func (l *link) Send(sub *abi.Submission) error {
+func (l *Link) Send(sub *abi.Submission) error {
 	msg := abi.AppendSubmission(l.buf[:0], sub)
 	l.used = len(msg)
 	for {
-		_, err := unix.Write(l.data, msg)
+		err := unix.Sendto(l.data, msg, unix.MSG_NOSIGNAL, nil)
 		if !errors.Is(err, unix.EINTR) {
 			return err
 		}
@@ -69,7 +120,7 @@ func (l *link) Send(sub *abi.Submission) error {
 
 // Receive waits for the completion of sub. Its payload aliases the link's
 // buffer until the next call. io.EOF means that the worker is gone.
-func (l *link) Receive(sub *abi.Submission, timeout time.Duration) (abi.Completion, error) {
+func (l *Link) Receive(sub *abi.Submission, timeout time.Duration) (abi.Completion, error) {
 	if err := l.setTimeout(timeout); err != nil {
 		return abi.Completion{}, err
 	}
@@ -98,7 +149,7 @@ func (l *link) Receive(sub *abi.Submission, timeout time.Duration) (abi.Completi
 
 // setTimeout sets the receive timeout if it changed, so that a run of
 // commands with the same one costs no system call.
-func (l *link) setTimeout(d time.Duration) error {
+func (l *Link) setTimeout(d time.Duration) error {
 	if d == l.timeout {
 		return nil
 	}
@@ -111,14 +162,14 @@ func (l *link) setTimeout(d time.Duration) error {
 }
 
 // Wipe clears what the last command and its response left in the buffer.
-func (l *link) Wipe() {
+func (l *Link) Wipe() {
 	clear(l.buf[:l.used])
 	l.used = 0
 }
 
 // Cancel tells the worker to cancel the command seq. It never blocks: with a
 // full control channel a cancel is on its way already.
-func (l *link) Cancel(seq uint64) error {
+func (l *Link) Cancel(seq uint64) error {
 	msg := abi.AppendControl(make([]byte, 0, abi.ControlSize), abi.Control{Op: abi.ControlCancel, Arg: seq})
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,7 +184,7 @@ func (l *link) Cancel(seq uint64) error {
 }
 
 // Shutdown makes a Receive that waits return io.EOF.
-func (l *link) Shutdown() {
+func (l *Link) Shutdown() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.ended {
@@ -141,8 +192,8 @@ func (l *link) Shutdown() {
 	}
 }
 
-// close closes both sockets. The caller is the one that would call Receive.
-func (l *link) close() {
+// Close closes both sockets. It is idempotent.
+func (l *Link) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {

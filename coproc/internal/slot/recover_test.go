@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package slot
+
+import (
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"hwvtpm/coproc"
+	"hwvtpm/coproc/abi"
+)
+
+// ghost is a worker that is powered on and then dies over each command, until
+// it is told to live.
+type ghost struct{ alive bool }
+
+func (g *ghost) Identity() abi.Identity         { return abi.Identity{} }
+func (g *ghost) Send(*abi.Submission) error     { return nil }
+func (g *ghost) Wipe()                          {}
+func (g *ghost) Cancel(uint64) error            { return nil }
+func (g *ghost) Shutdown()                      {}
+func (g *ghost) Stop(time.Duration) error       { return nil }
+func (g *ghost) Kill() string                   { return "laid" }
+func (g *ghost) answer(b []byte) abi.Completion { return abi.Completion{Payload: b} }
+
+func (g *ghost) Receive(sub *abi.Submission, _ time.Duration) (abi.Completion, error) {
+	switch {
+	case sub.Op == abi.OpPowerOn:
+		return g.answer(abi.AppendPowerOnReply(nil, abi.PowerOnReply{Resumed: true})), nil
+	case g.alive:
+		return g.answer([]byte("answer")), nil
+	}
+	return abi.Completion{}, io.EOF
+}
+
+// haunted gives a slot that is powered on, over a worker that dies at the next
+// command. start starts the others.
+func haunted(t *testing.T, patience time.Duration, start func() (Worker, error)) *Slot {
+	t.Helper()
+	s := New(Config{
+		Name: "default", Logger: hclog.NewNullLogger(), Timeout: time.Minute, CancelGrace: time.Minute,
+		AdminTimeout: time.Minute, Patience: patience, Start: start, Release: func(*Slot) {},
+	}, &ghost{})
+	t.Cleanup(func() { s.Close() })
+	if _, err := s.PowerOn(t.Context(), coproc.RunID{1}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+var errAway = errors.New("away")
+
+// TestPatience: a card that is away for some time and comes back costs the
+// guest nothing but that time.
+func TestPatience(t *testing.T) {
+	tries := 0
+	s := haunted(t, time.Minute, func() (Worker, error) {
+		if tries++; tries < 4 {
+			return nil, errAway
+		}
+		return &ghost{alive: true}, nil
+	})
+	resp := make([]byte, coproc.MaxTransfer)
+	n, err := s.Execute(t.Context(), coproc.Command{Bytes: []byte("command")}, resp)
+	if err != nil || string(resp[:n]) != "answer" || tries != 4 {
+		t.Errorf("Execute = %q, %v after %d tries", resp[:n], err, tries)
+	}
+}
+
+// TestPatienceEnds: a card that stays away fails the slot; a cause that does
+// not go away by itself is not tried again.
+func TestPatienceEnds(t *testing.T) {
+	for _, tc := range []struct {
+		cause error
+		once  bool
+	}{
+		{errAway, false}, {coproc.ErrInUse, false}, {coproc.ErrTimeout, false},
+		{coproc.ErrDenied, true}, {coproc.ErrNotFound, true}, {coproc.ErrRollback, true},
+		{coproc.ErrLocked, true}, {coproc.ErrForeign, true}, {coproc.ErrWrongKey, true},
+	} {
+		tries := 0
+		s := haunted(t, time.Second, func() (Worker, error) { tries++; return nil, tc.cause })
+		resp := make([]byte, coproc.MaxTransfer)
+		n, err := s.Execute(t.Context(), coproc.Command{Bytes: []byte("command")}, resp)
+		if !errors.Is(err, coproc.ErrFailed) || !errors.Is(err, tc.cause) || n != 10 {
+			t.Errorf("%v: Execute = %x, %v, want TPM_RC_FAILURE and ErrFailed", tc.cause, resp[:n], err)
+		}
+		if (tries == 1) != tc.once {
+			t.Errorf("%v: %d tries, want only one: %t", tc.cause, tries, tc.once)
+		}
+	}
+}
