@@ -14,9 +14,12 @@ import (
 	"hwvtpm/firmware/sealed"
 )
 
+// Index is the handle of an NV index.
+type Index = tpm2.TPMHandle
+
 // DefaultIndex is an NV index of the range that is the owner's to give away
 // (TCG Registry of Reserved TPM 2.0 Handles and Localities, 2.2.2).
-const DefaultIndex tpm2.TPMHandle = 0x01801a75
+const DefaultIndex Index = 0x01801a75
 
 // attributes of the counter.
 //

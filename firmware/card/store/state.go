@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"hwvtpm/firmware/sealed"
+)
+
+// Names in a slot's directory.
+const (
+	stateName    = "state"
+	volatileName = "volatile"
+)
+
+func dirName(id sealed.SlotID) string { return hex.EncodeToString(id[:]) }
+
+func (s *Store) slotPath(id sealed.SlotID, name string) string {
+	return filepath.Join(s.dir, slotsName, dirName(id), name)
+}
+
+// SlotKey is the key of one slot, to be handed to its worker. The caller clears
+// it.
+func (s *Store) SlotKey(id sealed.SlotID) (*sealed.Key, error) { return s.keys.SlotKey(id) }
+
+// Newest is the position of a slot that the anchor knows of, or 0, 0.
+func (s *Store) Newest(id sealed.SlotID) (epoch, generation uint64) {
+	epoch, generation, _ = s.anchor.Newest(id)
+	return epoch, generation
+}
+
+// Create makes a slot of a record without a number and its first state. It exists
+// when Create returns it, and at no earlier moment. limit is how many slots there
+// may be. If the name is taken the error is fs.ErrExist.
+func (s *Store) Create(r Record, state []byte, limit int) (Record, error) {
+	label, err := sealed.ParseLabel(state)
+	if err == nil && (label.Slot != r.ID || label.Kind != sealed.KindPermanent) {
+		err = fmt.Errorf("%s for slot %x: %w", label, r.ID, sealed.ErrForeign)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("first state: %w", err)
+	}
+	if err := s.Failed(); err != nil {
+		return Record{}, err
+	}
+	if err := os.Mkdir(s.slotPath(r.ID, ""), 0o700); err != nil {
+		return Record{}, fmt.Errorf("create slot: %w", err)
+	}
+	added := Record{}
+	if err = s.firstState(r.ID, state); err == nil {
+		added, err = s.add(r, limit)
+	}
+	if err != nil {
+		// With ErrFailed the table may have it, after the next start.
+		if !errors.Is(err, ErrFailed) {
+			s.removeDir(r.ID)
+		}
+		return Record{}, fmt.Errorf("create slot: %w", err)
+	}
+	// It exists already. A state that is not noted is one that a crash left.
+	return added, s.anchor.Note(label)
+}
+
+// firstState writes a slot's first state to its new directory.
+func (s *Store) firstState(id sealed.SlotID, state []byte) error {
+	path := s.slotPath(id, stateName)
+	if err := s.replace(path, state); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(filepath.Dir(path)))
+}
+
+func (s *Store) removeDir(id sealed.SlotID) error {
+	if err := os.RemoveAll(s.slotPath(id, "")); err != nil {
+		return fmt.Errorf("remove slot's files: %w", err)
+	}
+	return nil
+}
+
+// Remove takes a slot out of the table, and says to the anchor that none of its
+// states is to be accepted. After ErrFailed nobody knows whether it exists. The
+// next steps are Advance, and RemoveFiles.
+func (s *Store) Remove(id sealed.SlotID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, err := s.find(id)
+	if err != nil {
+		return err
+	}
+	if err := s.change(slices.Delete(slices.Clone(s.records), i, i+1)); err != nil {
+		return err
+	}
+	if err := s.anchor.Forget(id); err != nil {
+		s.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+		return s.failed
+	}
+	return nil
+}
+
+// Advance makes sure that nothing that was done until now can be set back.
+func (s *Store) Advance() error { return s.anchor.Advance() }
+
+// RemoveFiles removes what is left of a slot that was removed.
+func (s *Store) RemoveFiles(id sealed.SlotID) error {
+	s.mu.Lock()
+	_, err := s.find(id)
+	s.mu.Unlock()
+	if err == nil {
+		return fmt.Errorf("slot %x is in the table: %w", id, fs.ErrInvalid)
+	}
+	return s.removeDir(id)
+}
+
+// ReadState reads a slot's state as the disk has it, for good: what a later
+// check makes the newest is not lost by a power cut.
+func (s *Store) ReadState(id sealed.SlotID) ([]byte, error) {
+	path := s.slotPath(id, stateName)
+	sweep(filepath.Dir(path))
+	blob, err := sealed.NewFile(path).Read()
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	if s.isUnsure(id) {
+		// An error that was told once is not told again by another fsync:
+		// only another write is sure.
+		err = s.replace(path, blob)
+	} else {
+		err = settle(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	s.setUnsure(id, false)
+	return blob, nil
+}
+
+// CheckState says whether a state that was opened is current. See sealed.Anchor.
+func (s *Store) CheckState(l sealed.Label) error { return s.anchor.Check(l) }
+
+// SaveState makes a sealed state with this label the slot's, durably. If the error
+// is sealed.ErrUnsure the slot must not go on until its state was read again;
+// after any other error the state is the old one.
+func (s *Store) SaveState(l sealed.Label, state []byte) error {
+	err := s.replace(s.slotPath(l.Slot, stateName), state)
+	if err != nil {
+		if errors.Is(err, sealed.ErrUnsure) {
+			s.setUnsure(l.Slot, true)
+		}
+		return err
+	}
+	if err := s.anchor.Note(l); err != nil {
+		return fmt.Errorf("%w: %w", sealed.ErrUnsure, err)
+	}
+	return nil
+}
+
+func (s *Store) isUnsure(id sealed.SlotID) bool {
+	s.unsureMu.Lock()
+	defer s.unsureMu.Unlock()
+	return s.unsure[id]
+}
+
+func (s *Store) setUnsure(id sealed.SlotID, unsure bool) {
+	s.unsureMu.Lock()
+	defer s.unsureMu.Unlock()
+	if unsure {
+		s.unsure[id] = true
+	} else {
+		delete(s.unsure, id)
+	}
+}
+
+// openState authenticates a slot's state and says what it is.
+func (s *Store) openState(id sealed.SlotID) (sealed.Label, error) {
+	blob, err := s.ReadState(id)
+	if err != nil {
+		return sealed.Label{}, err
+	}
+	slot, err := s.keys.Slot(id)
+	if err != nil {
+		return sealed.Label{}, err
+	}
+	defer slot.Close()
+	plain, label, err := slot.Open(nil, sealed.KindPermanent, blob)
+	clear(plain)
+	return label, err
+}
+
+// AdoptState accepts a slot's state that is older than the anchor says, on an
+// operator's word. The slot is not open. If there is nothing to accept the error
+// is ErrCurrent.
+func (s *Store) AdoptState(id sealed.SlotID, reason string) (sealed.Adoption, error) {
+	label, err := s.openState(id)
+	if err != nil {
+		return sealed.Adoption{}, err
+	}
+	err = s.anchor.Check(label)
+	if err == nil {
+		return sealed.Adoption{}, fmt.Errorf("%s: %w", label, ErrCurrent)
+	}
+	if !errors.Is(err, sealed.ErrRollback) {
+		return sealed.Adoption{}, err
+	}
+	return s.anchor.Adopt(label, reason)
+}
+
+// Volatile opens the file of a slot's volatile state, and makes it if it is
+// missing. What is in it is the worker's affair.
+func (s *Store) Volatile(id sealed.SlotID) (*os.File, error) {
+	path := s.slotPath(id, volatileName)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("%s is not a regular file (%v): %w", path, err, sealed.ErrDamaged)
+	}
+	return f, nil
+}
+
+// settle makes sure that a file is durable as it is, with its name.
+func settle(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
