@@ -2,7 +2,10 @@
 
 package vfiouser
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Info asks what the device is.
 func (c *Client) Info() (DeviceInfo, error) {
@@ -44,11 +47,17 @@ func (c *Client) UnmapDMA(address, size uint64) error {
 }
 
 // SetVectors makes eventfds, which stay the caller's, the MSI-X vectors from
-// the first on.
+// the first on. They go in as many messages as it takes.
 func (c *Client) SetVectors(eventFDs []int) error {
-	set := irqSet{flags: irqDataEventFD | irqActionTrigger, index: IRQMSIX, count: uint32(len(eventFDs))}
-	_, err := c.call(CmdSetIRQs, set.append(nil), nil, eventFDs...)
-	return err
+	start := 0
+	for part := range slices.Chunk(eventFDs, maxFDs) {
+		set := irqSet{flags: irqDataEventFD | irqActionTrigger, index: IRQMSIX, start: uint32(start), count: uint32(len(part))}
+		if _, err := c.call(CmdSetIRQs, set.append(nil), nil, part...); err != nil {
+			return err
+		}
+		start += len(part)
+	}
+	return nil
 }
 
 // Read fills b from a region.

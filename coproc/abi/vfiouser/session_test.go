@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ type fake struct {
 	bar     [64]byte
 	maps    []DMAMap
 	mapFDs  int
-	vectors [2]*FD
+	vectors [2*maxFDs + 1]*FD
 	resets  int
 }
 
@@ -136,7 +137,7 @@ func TestClientAndServer(t *testing.T) {
 	if got, err := c.RegionInfo(RegionBAR0); err != nil || got.Size != 64 {
 		t.Errorf("RegionInfo = %+v, %v", got, err)
 	}
-	if got, err := c.IRQInfo(IRQMSIX); err != nil || got != (IRQInfo{IRQEventFD, IRQMSIX, 2}) {
+	if got, err := c.IRQInfo(IRQMSIX); err != nil || got != (IRQInfo{IRQEventFD, IRQMSIX, 2*maxFDs + 1}) {
 		t.Errorf("IRQInfo = %+v, %v", got, err)
 	}
 	b := make([]byte, 4)
@@ -144,7 +145,7 @@ func TestClientAndServer(t *testing.T) {
 		t.Errorf("Read = %x, %v", b, err)
 	}
 	event := eventFD(t)
-	if err := c.SetVectors([]int{event, event}); err != nil {
+	if err := c.SetVectors(slices.Repeat([]int{event}, len(d.vectors))); err != nil {
 		t.Errorf("SetVectors: %v", err)
 	}
 	m := DMAMap{Flags: DMARead, Address: 0x1000, Size: 0x1000}
@@ -229,7 +230,7 @@ func TestHostileClient(t *testing.T) {
 		{"write with too little", CmdRegionWrite, append(access{count: 4}.append(nil), 1), nil, unix.EINVAL},
 		{"write with descriptor", CmdRegionWrite, append(access{count: 1}.append(nil), 1), []int{event}, unix.EINVAL},
 		{"interrupt of /dev/null", CmdSetIRQs, set(irqSet{0x24, IRQMSIX, 0, 1}), []int{null}, unix.EINVAL},
-		{"vector 2", CmdSetIRQs, set(irqSet{0x24, IRQMSIX, 2, 1}), []int{event}, unix.ENOTSUP},
+		{"vector after the last", CmdSetIRQs, set(irqSet{0x24, IRQMSIX, 2*maxFDs + 1, 1}), []int{event}, unix.ENOTSUP},
 		{"fewer descriptors", CmdSetIRQs, set(irqSet{0x24, IRQMSIX, 0, 2}), []int{event}, unix.EINVAL},
 		{"vectors that wrap", CmdSetIRQs, set(irqSet{0x24, IRQMSIX, 1, 1<<32 - 1}), nil, unix.EINVAL},
 		{"two actions", CmdSetIRQs, set(irqSet{0x3c, IRQMSIX, 0, 1}), []int{event}, unix.EINVAL},
