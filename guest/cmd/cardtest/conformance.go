@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"testing"
+
+	"hwvtpm/coproc"
+	"hwvtpm/coproc/coproctest"
+	"hwvtpm/coproc/pcie"
+)
+
+// testConformance: the card is as any other.
+func testConformance(t *testing.T) {
+	coproctest.Run(t, func(t *testing.T) coproc.Device { return openCard(t, pcie.VFIO(card)) })
+}
+
+// testAccessByKernel: all works without a mapped BAR too, over the named
+// interface.
+func testAccessByKernel(t *testing.T) {
+	r := newRig(t, pcie.VFIOWith(card, pcie.VFIOOptions{Interface: pcie.VFIOGroup, NoMap: true}))
+	r.tpm.Extend(10, "event")
+	if got, want := r.tpm.PCR(10), tpmDigest("event"); got != want {
+		t.Errorf("PCR 10 = %x, want %x", got, want)
+	}
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hwvtpm/coproc/coproctest/tpmtest"
+	"hwvtpm/coproc/pcie"
+)
+
+// slotVector tells of the slot's queue.
+const slotVector = 1
+
+// checkInterrupts checks that each completion comes with an interrupt: the
+// driver would find them without, slowly.
+func (r *rig) checkInterrupts(when string) {
+	r.t.Helper()
+	const commands = 32
+	before := r.taps.counts[slotVector].Load()
+	for range commands {
+		r.tpm.Random(16)
+	}
+	if n := r.taps.counts[slotVector].Load() - before; n < commands {
+		r.t.Errorf("%s: %d interrupts for %d commands", when, n, commands)
+	}
+}
+
+func testInterrupts(t *testing.T) {
+	r := newRig(t, pcie.VFIO(card))
+	r.checkInterrupts("at first")
+	if n := r.restarts(); n != 0 {
+		t.Errorf("%d restarts, want none", n)
+	}
+}
+
+// tpmDigest is a PCR after one event.
+func tpmDigest(event string) tpmtest.Digest { return tpmtest.Extended(tpmtest.Digest{}, event) }
+
+// testResetWhileRunning: a function level reset costs the slot its worker, and
+// the guest nothing.
+func testResetWhileRunning(t *testing.T) {
+	r := newRig(t, pcie.VFIO(card))
+	r.tpm.Extend(10, "event")
+	key := r.tpm.CreateSRK()
+	for range 3 {
+		reset := make(chan error, 1)
+		go func() {
+			time.Sleep(20 * time.Millisecond) // the command runs by then, or it ended: both must do
+			reset <- r.taps.transport().Reset()
+		}()
+		if _, err := tpmtest.RSAKeyCommand(key, 2048).Execute(r.tpm); err != nil {
+			t.Fatalf("Create over a reset: %v", err)
+		}
+		if err := <-reset; err != nil {
+			t.Fatalf("Reset: %v", err)
+		}
+		r.checkInterrupts("after a reset")
+		if got, want := r.tpm.PCR(10), tpmDigest("event"); got != want {
+			t.Fatalf("PCR 10 = %x, want %x", got, want)
+		}
+	}
+	if n := r.restarts(); n < 3 {
+		t.Errorf("%d restarts, want at least 3: a reset was not noticed", n)
+	}
+}
+
+// testSecondDriver: the kernel hands the card out once.
+func testSecondDriver(t *testing.T) {
+	r := newRig(t, pcie.VFIO(card))
+	_, err := pcie.VFIO(card)(func() {})
+	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("second Open: %v, want EBUSY with an explanation", err)
+	}
+	r.tpm.Random(16)
+}

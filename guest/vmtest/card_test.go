@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vmtest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"hwvtpm/guest/image"
+	"hwvtpm/guest/lab"
+)
+
+// PCIe driver through kernel VFIO in the L1 VM: the card is a PCI function of a
+// machine with an IOMMU, whose kernel hands it to a process. The tests of that
+// process are the tests here.
+func TestCardThroughVFIO(t *testing.T) {
+	b := newBed(t)
+	img := b.cardImage()
+	card, err := b.StartCard(b.ctx)
+	b.must("starting the card", err)
+	guest, err := b.Boot(b.ctx, lab.VMOptions{Image: img, Append: "intel_iommu=on", Extra: card.Options()})
+	b.must("booting", err)
+	for _, mod := range guest.Hello.Modules {
+		if mod.Error != "" {
+			t.Fatalf("module %s: %s", mod.Name, mod.Error)
+		}
+	}
+	start := time.Now()
+	r, err := guest.Agent.Run(b.ctx, "/bin/cardtest", "-test.v", "-test.timeout="+b.Env.Patience(time.Minute).String())
+	b.must("running cardtest", err)
+	t.Logf("cardtest took %v", time.Since(start).Round(time.Second))
+	results := testResults(string(r.Stdout))
+	for _, res := range results {
+		t.Run(res.name, res.report)
+	}
+	if len(results) == 0 || r.ExitCode != 0 {
+		t.Errorf("cardtest ended with %d after %d tests: %s%s", r.ExitCode, len(results), r.Stderr, lastLines(string(r.Stdout), 60))
+	}
+	if !card.Alive() || !guest.Alive() {
+		t.Error("card or QEMU died")
+	}
+	b.must("powering off", guest.Agent.Poweroff(b.ctx))
+	b.must("QEMU", guest.Wait(b.ctx))
+}
+
+// cardImage builds an image with the guest's test program and VFIO.
+func (b *bed) cardImage() string {
+	b.Helper()
+	dir := b.TempDir()
+	program := filepath.Join(dir, "cardtest")
+	cmd := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./guest/cmd/cardtest")
+	cmd.Dir, cmd.Env = b.Env.Top, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("building cardtest: %v\n%s", err, out)
+	}
+	var modules []string
+	for _, name := range []string{
+		"virt/lib/irqbypass", "drivers/vfio/vfio", "drivers/vfio/vfio_iommu_type1",
+		"drivers/vfio/pci/vfio-pci-core", "drivers/vfio/pci/vfio-pci",
+	} {
+		modules = append(modules, filepath.Join(b.Env.Cache, "kernel-6.12/modules/kernel", name+".ko.xz"))
+	}
+	out := filepath.Join(dir, "guest.cpio")
+	_, err := image.Build(b.ctx, image.Config{
+		Out:         out,
+		AgentBinary: b.Env.Program("vtpm-agent"),
+		Modules:     modules,
+		Files:       map[string]string{"bin/cardtest": program},
+		NoTPMTools:  true,
+		SourceDir:   b.Env.Top,
+		CacheDir:    filepath.Join(b.Env.Cache, "image"),
+	})
+	b.must("building an image", err)
+	return out
+}
+
+// testResult is a test that ran elsewhere.
+type testResult struct{ name, verdict, took, output string }
+
+// report is the test, here.
+func (r testResult) report(t *testing.T) {
+	t.Logf("%s in the guest after %s\n%s", r.verdict, r.took, r.output)
+	switch r.verdict {
+	case "FAIL":
+		t.Fail()
+	case "SKIP":
+		t.Skip("skipped in the guest")
+	}
+}
+
+var (
+	nowRunning = regexp.MustCompile(`^=== (?:RUN|NAME|CONT)\s+(\S+)$`)
+	hasEnded   = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(([0-9.]+s)\)$`)
+)
+
+// testResults reads what a test binary prints with -test.v. A test that began
+// and has no end has failed.
+func testResults(output string) []testResult {
+	var order []string
+	tests := map[string]*testResult{}
+	var current *testResult
+	for line := range strings.Lines(output) {
+		line = strings.TrimRight(line, "\n")
+		if m := nowRunning.FindStringSubmatch(line); m != nil {
+			if tests[m[1]] == nil {
+				tests[m[1]] = &testResult{name: m[1], verdict: "FAIL", took: "no end"}
+				order = append(order, m[1])
+			}
+			current = tests[m[1]]
+		} else if m := hasEnded.FindStringSubmatch(line); m != nil && tests[m[2]] != nil {
+			tests[m[2]].verdict, tests[m[2]].took = m[1], m[3]
+		} else if current != nil {
+			current.output += line + "\n"
+		}
+	}
+	results := make([]testResult, len(order))
+	for i, name := range order {
+		results[i] = *tests[name]
+	}
+	return results
+}
+
+// lastLines is the end of a text.
+func lastLines(s string, n int) string {
+	lines := strings.SplitAfter(s, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "")
+}
+
+// What is read of a test binary is what it said.
+func TestResultsOfTests(t *testing.T) {
+	got := testResults("=== RUN   TestA\n=== RUN   TestA/b\n    a.go:1: text\n=== NAME  TestA\n    a.go:2: more\n" +
+		"--- FAIL: TestA (1.50s)\n    --- PASS: TestA/b (0.20s)\n=== RUN   TestC\npanic: x\nFAIL\n")
+	want := []testResult{
+		{"TestA", "FAIL", "1.50s", "    a.go:2: more\n"},
+		{"TestA/b", "PASS", "0.20s", "    a.go:1: text\n"},
+		{"TestC", "FAIL", "no end", "panic: x\nFAIL\n"},
+	}
+	if len(got) != len(want) {
+		t.Fatalf("testResults = %+v, want %+v", got, want)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("result %d = %+v, want %+v", i, got[i], want[i])
+		}
+	}
+}
