@@ -9,6 +9,7 @@ import (
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/coproctest/tpmtest"
+	"hwvtpm/firmware/sealed"
 )
 
 // crashHost is the end of the host's power: the volatile file on disk is whole,
@@ -17,7 +18,7 @@ func (r *rig) crashHost(old []byte) {
 	r.t.Helper()
 	r.shut()
 	// Another boot's id: whoever wrote the file had another one than we have.
-	copy(old, appendVolatileHeader(nil, [16]byte(old[16:32]), [16]byte{1}))
+	copy(old, appendVolatileHeader(nil, sealed.SlotID(old[16:32]), [16]byte{1}))
 	if err := os.WriteFile(filepath.Join(r.dir, volatileName), old, 0o600); err != nil {
 		r.t.Fatal(err)
 	}

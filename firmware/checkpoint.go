@@ -5,15 +5,15 @@ package firmware
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/sealed"
 )
 
 const (
+	ckptBlob       = 4 // offset of the blob in a checkpoint's place
 	ckptHeaderSize = 128
-	ckptVolatile   = ckptHeaderSize + abi.MaxPayload // offset of the volatile state
-	maxVolatile    = slotSize - ckptVolatile
+	maxCheckpoint  = slotSize - ckptBlob - sealed.Overhead // bytes of plaintext
 )
 
 // Flags of a checkpoint. A journal entry behind it clears both.
@@ -28,83 +28,88 @@ const (
 	knownFlags = flagPristine | flagShutdown
 )
 
+// binding names one permanent state. The sum is in it since a position says
+// nothing where no anchor watches over it.
+type binding struct {
+	generation, epoch uint64
+	sum               stateSum
+}
+
 // checkpoint is one exact moment of the TPM: with the state file that it is
 // bound to, it restores the TPM as it was when the command seq was answered.
 //
+// It is sealed, as a volatile state with the position of that permanent state.
+// Its place in the volatile file has the length of the blob, 4 bytes, and the
+// blob. The plaintext is:
+//
 //	 0            4            8                       16
 //	+------------+------------+------------------------+
-//	| CRC-32C    | serial     | last sequence number   |
+//	| serial     | flags      | last sequence number   |
 //	+------------+------------+------------+-----------+
-//	| response length         | volatile l.| flags     | 16
-//	+-------------------------+------------+-----------+
+//	| response l.| volatile l.| reserved               | 16
+//	+------------+------------+------------------------+
 //	| sum of the state file it is bound to (32)        | 32
 //	|                                                  | 48
 //	+--------------------------------------------------+
 //	| run id (32)                                      | 64
 //	|                                                  | 80
 //	+--------------------------------------------------+
-//	| reserved (32)                                    | 96
-//	|                                                  | 112
+//	| boot id of the machine                           | 96
 //	+--------------------------------------------------+
-//	| response to the command seq (room for 4096)      | 128
+//	| reserved (16)                                    | 112
 //	+--------------------------------------------------+
-//	| volatile state (secret)                          | 4224
+//	| response to the command seq ...                  | 128
+//	+--------------------------------------------------+
+//	| volatile state ...                               |
 //	+--------------------------------------------------+
 //
-// Little-endian; the CRC covers the header behind it, the response and the
-// volatile state.
+// Little-endian.
 type checkpoint struct {
 	serial   uint32
-	seq      uint64
 	flags    uint32
-	bound    stateSum
+	seq      uint64
+	bound    binding
 	run      [abi.RunIDSize]byte
-	response []byte // parsed: aliases the mapping
-	volatile []byte // parsed: aliases the mapping
+	boot     [16]byte
+	response []byte // parsed: aliases the plaintext
+	volatile []byte // parsed: aliases the plaintext; secret
 }
 
-// putCheckpoint writes c to b, a checkpoint's place. The volatile state is
-// already there, n bytes at ckptVolatile; c.volatile is not looked at.
+// putCheckpoint writes c to the front of b. The response and n bytes of volatile
+// state are already there behind the header; c.volatile is not looked at.
 func putCheckpoint(b []byte, c *checkpoint, n int) {
 	le := binary.LittleEndian
 	clear(b[:ckptHeaderSize])
-	le.PutUint32(b[4:], c.serial)
+	le.PutUint32(b[0:], c.serial)
+	le.PutUint32(b[4:], c.flags)
 	le.PutUint64(b[8:], c.seq)
-	le.PutUint64(b[16:], uint64(len(c.response)))
-	le.PutUint32(b[24:], uint32(n))
-	le.PutUint32(b[28:], c.flags)
-	copy(b[32:64], c.bound[:])
+	le.PutUint32(b[16:], uint32(len(c.response)))
+	le.PutUint32(b[20:], uint32(n))
+	copy(b[32:64], c.bound.sum[:])
 	copy(b[64:96], c.run[:])
-	copy(b[ckptHeaderSize:], c.response)
-	le.PutUint32(b[0:], ckptSum(b, len(c.response), n))
+	copy(b[96:112], c.boot[:])
 }
 
-func ckptSum(b []byte, resp, vol int) uint32 {
-	s := crc32.Update(0, castagnoli, b[4:ckptHeaderSize+resp])
-	return crc32.Update(s, castagnoli, b[ckptVolatile:ckptVolatile+vol])
-}
-
-// parseCheckpoint reads a checkpoint's place.
-func parseCheckpoint(b []byte) (checkpoint, error) {
+// parseCheckpoint reads the plaintext of a blob with this label.
+func parseCheckpoint(b []byte, l sealed.Label) (checkpoint, error) {
 	le := binary.LittleEndian
-	if len(b) != slotSize {
+	if len(b) < ckptHeaderSize {
 		return checkpoint{}, fmt.Errorf("checkpoint of %d bytes: %w", len(b), errCorrupt)
 	}
-	resp, vol := le.Uint64(b[16:]), le.Uint32(b[24:])
-	if resp > abi.MaxPayload || vol > maxVolatile {
+	resp, vol := le.Uint32(b[16:]), le.Uint32(b[20:])
+	if resp > abi.MaxPayload || uint64(len(b)) != ckptHeaderSize+uint64(resp)+uint64(vol) {
 		return checkpoint{}, fmt.Errorf("checkpoint lengths %d and %d: %w", resp, vol, errCorrupt)
 	}
-	if ckptSum(b, int(resp), int(vol)) != le.Uint32(b) {
-		return checkpoint{}, fmt.Errorf("checkpoint checksum is wrong: %w", errCorrupt)
-	}
+	body := b[ckptHeaderSize:]
 	c := checkpoint{
-		serial:   le.Uint32(b[4:]),
+		serial:   le.Uint32(b[0:]),
+		flags:    le.Uint32(b[4:]),
 		seq:      le.Uint64(b[8:]),
-		flags:    le.Uint32(b[28:]),
-		bound:    stateSum(b[32:64]),
+		bound:    binding{l.Generation, l.Epoch, stateSum(b[32:64])},
 		run:      [abi.RunIDSize]byte(b[64:96]),
-		response: b[ckptHeaderSize : ckptHeaderSize+int(resp)],
-		volatile: b[ckptVolatile : ckptVolatile+int(vol)],
+		boot:     [16]byte(b[96:112]),
+		response: body[:resp],
+		volatile: body[resp:],
 	}
 	if c.flags&^knownFlags != 0 {
 		return checkpoint{}, fmt.Errorf("checkpoint flags %#x: %w", c.flags, errCorrupt)
@@ -112,28 +117,64 @@ func parseCheckpoint(b []byte) (checkpoint, error) {
 	return c, nil
 }
 
-// current finds the checkpoint that counts, given the sum of the state file.
+// putBlob copies a sealed checkpoint to the place of its serial number.
+func (v *volatileFile) putBlob(serial uint32, blob []byte) {
+	place := v.slot(serial)
+	binary.LittleEndian.PutUint32(place, uint32(len(blob)))
+	copy(place[ckptBlob:], blob)
+}
+
+// appendBlob appends to dst what is in the place of a serial number, whatever it
+// is. It is a copy, since somebody else may write the file.
+func (v *volatileFile) appendBlob(dst []byte, serial uint32) ([]byte, error) {
+	place := v.slot(serial)
+	n := binary.LittleEndian.Uint32(place)
+	if n > slotSize-ckptBlob {
+		return dst, fmt.Errorf("checkpoint of %d bytes: %w", n, errCorrupt)
+	}
+	return append(dst, place[ckptBlob:ckptBlob+n]...), nil
+}
+
+// openCheckpoint opens the checkpoint in the place of a serial number. Its parts
+// alias s.plain, which the caller clears.
+func (s *slot) openCheckpoint(v *volatileFile, serial uint32) (checkpoint, error) {
+	var err error
+	if s.blob, err = v.appendBlob(s.blob[:0], serial); err != nil {
+		return checkpoint{}, err
+	}
+	plain, label, err := s.seals.Open(s.plain[:0], sealed.KindVolatile, s.blob)
+	if err != nil {
+		return checkpoint{}, fmt.Errorf("checkpoint: %w: %w", errCorrupt, err)
+	}
+	c, err := parseCheckpoint(plain, label)
+	if err != nil {
+		return checkpoint{}, err
+	}
+	if c.serial != serial || c.boot != s.store.bootID() {
+		return checkpoint{}, fmt.Errorf("checkpoint %d of boot %x is in the place of %d: %w", c.serial, c.boot, serial, errCorrupt)
+	}
+	return c, nil
+}
+
+// current finds the checkpoint that counts, and how much of the journal.
 //
-// It is the committed one, if that is bound to this state. A worker that died
-// between the rename of a new state and the commit leaves the committed one
+// It is the committed one, if that is bound to the state file. A worker that
+// died between the rename of a new state and the commit leaves the committed one
 // bound to the old state, and its successor, complete, bound to the new.
-func (v *volatileFile) current(sum stateSum) (checkpoint, int, error) {
+func (s *slot) current(v *volatileFile) (checkpoint, int, error) {
 	word, err := v.committed()
 	if err != nil {
 		return checkpoint{}, 0, err
 	}
-	c, err := parseCheckpoint(v.slot(word.serial))
+	c, err := s.openCheckpoint(v, word.serial)
 	if err != nil {
 		return checkpoint{}, 0, err
 	}
-	if c.serial != word.serial {
-		return checkpoint{}, 0, fmt.Errorf("checkpoint %d is in the place of %d: %w", c.serial, word.serial, errCorrupt)
-	}
-	if c.bound == sum {
+	if c.bound == s.bound {
 		return c, word.journal, nil
 	}
-	next, err := parseCheckpoint(v.slot(word.serial + 1))
-	if err != nil || next.serial != word.serial+1 || next.bound != sum {
+	next, err := s.openCheckpoint(v, word.serial+1)
+	if err != nil || next.bound != s.bound {
 		return checkpoint{}, 0, fmt.Errorf("no checkpoint belongs to the state file: %w", errCorrupt)
 	}
 	v.commit(commitWord{serial: next.serial})

@@ -249,13 +249,11 @@ func TestUnsureState(t *testing.T) {
 	r := newRig(t)
 	r.powerOn(r.run)
 	r.tpm.Startup()
-	r.slot.dir.replace = func(d *stateDir, data []byte) error {
-		return errors.Join(r.replace(d, data), errUnsure)
-	}
+	r.unsure = true
 	if rc, err := r.send(cmdDefine); !errors.Is(err, errFailed) {
 		t.Fatalf("command with an unsure write = %x, %v, want errFailed", rc, err)
 	}
-	r.slot.dir.replace = r.replace
+	r.unsure = false
 	r.reset()
 	r.tpm.Startup()
 	r.tpm.Extend(10, "x")

@@ -19,22 +19,23 @@ import (
 // Names in a slot's directory.
 const (
 	lockName     = "lock"
+	keyName      = "key"
 	stateName    = "state"
 	stateTmpName = "state.tmp"
 	volatileName = "volatile"
 )
 
-// stateDir is a slot's directory, locked for this process.
+// stateDir is a slot's directory, locked for this process. It is the storage of
+// a worker that has no card above it.
 type stateDir struct {
 	path string
 	dir  *os.File // for fsync
 	lock *os.File
-	boot [16]byte // names the machine's boot, with which mapped memory ends
-
-	// replace makes data the content of a file, durably. Tests put a
-	// failing one here.
-	replace func(d *stateDir, data []byte) error
+	boot [16]byte
+	buf  []byte // sealed state in the making
 }
+
+var _ storage = (*stateDir)(nil)
 
 // openDir makes the directory if it is missing, and locks it. The directory
 // must belong to this user and give nobody else any right.
@@ -46,8 +47,8 @@ func openDir(path string) (*stateDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state directory %s: %w", path, err)
 	}
-	d := &stateDir{path: path, dir: os.NewFile(uintptr(fd), path), replace: replaceState}
-	if d.boot, err = bootID(); err == nil {
+	d := &stateDir{path: path, dir: os.NewFile(uintptr(fd), path)}
+	if d.boot, err = readBootID(); err == nil {
 		err = d.check()
 	}
 	if err != nil {
@@ -61,8 +62,8 @@ func openDir(path string) (*stateDir, error) {
 	return d, nil
 }
 
-// bootID reads the kernel's name of this boot, a UUID.
-func bootID() (id [16]byte, err error) {
+// readBootID reads the kernel's name of this boot, a UUID.
+func readBootID() (id [16]byte, err error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return id, fmt.Errorf("read boot id: %w", err)
@@ -138,75 +139,6 @@ func (d *stateDir) open(name string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// mark notes in the lock file which TPM lives here, so that a state file that
-// was lost, or exchanged for another TPM's, is noticed.
-func (d *stateDir) mark(id [16]byte) error {
-	_, err := d.lock.WriteAt(hex.AppendEncode(nil, id[:]), 0)
-	if err == nil {
-		err = d.lock.Sync()
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", d.lock.Name(), err)
-	}
-	return nil
-}
-
-// checkMark compares the mark with the state file's slot id. A creation that
-// was cut short behind the state file has left no mark; it is made up for.
-func (d *stateDir) checkMark(id [16]byte) error {
-	mark, err := d.readMark()
-	switch {
-	case err != nil:
-		return err
-	case len(mark) == 0:
-		return d.mark(id)
-	case !bytes.Equal(mark, hex.AppendEncode(nil, id[:])):
-		return fmt.Errorf("the state file is of TPM %x, but the directory belongs to %q: restore the right state; or, if the exchange is meant, remove %q and %q: %w",
-			id, mark, lockName, volatileName, errForeign)
-	}
-	return nil
-}
-
-func (d *stateDir) readMark() ([]byte, error) {
-	b, err := io.ReadAll(io.NewSectionReader(d.lock, 0, 64))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", d.lock.Name(), err)
-	}
-	return b, nil
-}
-
-// isNew tells whether a TPM may be made here: there is nothing but what a
-// creation that was cut short leaves. Without a state file, anything else
-// means that a state was lost, which is an error.
-func (d *stateDir) isNew() (bool, error) {
-	entries, err := d.dir.ReadDir(-1)
-	if err != nil {
-		return false, fmt.Errorf("read state directory: %w", err)
-	}
-	mark, err := d.readMark()
-	if err != nil {
-		return false, err
-	}
-	stray := ""
-	for _, e := range entries {
-		switch e.Name() {
-		case stateName:
-			return false, nil
-		case lockName, stateTmpName:
-		default:
-			stray = e.Name()
-		}
-	}
-	if len(mark) > 0 && stray == "" {
-		stray = lockName
-	}
-	if stray != "" {
-		return false, fmt.Errorf("%s has no %q file but holds %q: restore the state from a backup, or name an empty directory to make a new TPM: %w",
-			d.path, stateName, stray, errCorrupt)
-	}
-	return true, nil
-}
-
 // readState reads the state file whole.
 func (d *stateDir) readState() ([]byte, error) {
 	f, err := d.open(stateName, unix.O_RDONLY)
@@ -214,20 +146,22 @@ func (d *stateDir) readState() ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxStateSize+1))
+	b, err := io.ReadAll(io.LimitReader(f, maxImageSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	return b, nil
 }
 
-// errUnsure marks a failure after which the new state may or may not be the
-// one on disk.
-var errUnsure = errors.New("new state is in place but not known durable")
+// bootID implements storage.
+func (d *stateDir) bootID() [16]byte { return d.boot }
 
-// replaceState makes data the state file: all of it or none, durable on
-// return. An error that is not errUnsure means the old state is untouched.
-func replaceState(d *stateDir, data []byte) error {
+// image implements storage.
+func (d *stateDir) image() []byte { return d.buf[:0] }
+
+// replace implements storage.
+func (d *stateDir) replace(data []byte) error {
+	d.buf = data
 	f, err := d.open(stateTmpName, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
 	if err != nil {
 		return err
@@ -251,6 +185,36 @@ func replaceState(d *stateDir, data []byte) error {
 		return fmt.Errorf("%w: %w", errUnsure, err)
 	}
 	return nil
+}
+
+// mapVolatile implements storage.
+func (d *stateDir) mapVolatile() ([]byte, error) {
+	f, err := d.open(volatileName, unix.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("volatile file is missing: %w", errCorrupt)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return mapVolatile(int(f.Fd()))
+}
+
+// freshVolatile implements storage: by a new file, since nothing is known of
+// the one that may be there.
+func (d *stateDir) freshVolatile() ([]byte, error) {
+	if err := unix.Unlinkat(int(d.dir.Fd()), volatileName, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("remove old volatile file: %w", err)
+	}
+	f, err := d.open(volatileName, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := allocate(int(f.Fd())); err != nil {
+		return nil, fmt.Errorf("allocate %s: %w", f.Name(), err)
+	}
+	return mapVolatile(int(f.Fd()))
 }
 
 // close lets go of the lock and the directory.

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/sealed"
 )
 
 // Causes that have their own status on the mailbox.
@@ -31,10 +32,14 @@ func statusOf(err error) abi.Status {
 		return abi.StatusOK
 	case errors.Is(err, errInUse):
 		return abi.StatusInUse
-	case errors.Is(err, errCorrupt):
+	case errors.Is(err, errCorrupt), errors.Is(err, sealed.ErrDamaged), errors.Is(err, sealed.ErrVersion):
 		return abi.StatusCorrupt
-	case errors.Is(err, errForeign):
+	case errors.Is(err, errForeign), errors.Is(err, sealed.ErrForeign):
 		return abi.StatusForeign
+	case errors.Is(err, sealed.ErrWrongKey):
+		return abi.StatusWrongKey
+	case errors.Is(err, sealed.ErrRollback):
+		return abi.StatusRollback
 	case errors.Is(err, errFailed):
 		return abi.StatusFailed
 	case errors.Is(err, errOrder):

@@ -12,11 +12,12 @@ import (
 	"pgregory.net/rapid"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/sealed"
 )
 
 func drawState(t *rapid.T) durable {
 	return durable{
-		slotID:     [16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")),
+		slotID:     sealed.SlotID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")),
 		generation: rapid.Uint64().Draw(t, "generation"),
 		engine:     rapid.Uint32().Draw(t, "engine"),
 		flags:      rapid.Uint32Range(0, stateKnownFlags).Draw(t, "flags"),
@@ -65,66 +66,106 @@ func TestCommitWord(t *testing.T) {
 }
 
 func TestCheckpointRoundTrip(t *testing.T) {
-	place := make([]byte, slotSize)
+	plain := make([]byte, maxCheckpoint)
 	rapid.Check(t, func(t *rapid.T) {
 		want := checkpoint{
-			serial:   rapid.Uint32().Draw(t, "serial"),
-			seq:      rapid.Uint64().Draw(t, "seq"),
-			flags:    rapid.Uint32Range(0, knownFlags).Draw(t, "flags"),
-			bound:    stateSum(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "bound")),
+			serial: rapid.Uint32().Draw(t, "serial"),
+			seq:    rapid.Uint64().Draw(t, "seq"),
+			flags:  rapid.Uint32Range(0, knownFlags).Draw(t, "flags"),
+			bound: binding{
+				generation: rapid.Uint64().Draw(t, "generation"),
+				epoch:      rapid.Uint64().Draw(t, "epoch"),
+				sum:        stateSum(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "sum")),
+			},
 			run:      [abi.RunIDSize]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "run")),
+			boot:     [16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "boot")),
 			response: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "response"),
 			volatile: rapid.SliceOfN(rapid.Byte(), 0, 3000).Draw(t, "volatile"),
 		}
-		copy(place[ckptVolatile:], want.volatile)
-		putCheckpoint(place, &want, len(want.volatile))
-		got, err := parseCheckpoint(place)
+		n := ckptHeaderSize + copy(plain[ckptHeaderSize:], want.response)
+		n += copy(plain[n:], want.volatile)
+		putCheckpoint(plain, &want, len(want.volatile))
+		label := sealed.Label{Generation: want.bound.generation, Epoch: want.bound.epoch}
+		got, err := parseCheckpoint(plain[:n], label)
 		if err != nil {
 			t.Fatalf("parse: %v", err)
 		}
-		if d := cmp.Diff(want, got, cmp.AllowUnexported(checkpoint{})); d != "" {
+		if d := cmp.Diff(want, got, cmp.AllowUnexported(checkpoint{}, binding{})); d != "" {
 			t.Fatalf("checkpoint changed on the way (-want +got):\n%s", d)
+		}
+		if _, err := parseCheckpoint(plain[:n+1], label); !errors.Is(err, errCorrupt) {
+			t.Fatalf("one byte too many: %v, want errCorrupt", err)
 		}
 	})
 }
 
+// testSeals gives the seals of a slot, and a blob for a journal to follow.
+func testSeals(t testing.TB) (*sealed.Slot, []byte) {
+	t.Helper()
+	seals, err := sealed.NewSlot(sealed.SlotID{1}, sealed.NewKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, err := seals.Seal(nil, sealed.KindVolatile, 1, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seals, blob
+}
+
+func testJournal(t testing.TB) *sealed.Journal {
+	t.Helper()
+	seals, blob := testSeals(t)
+	j, err := seals.Journal(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
 // TestJournalEntries: entries come back in order, and those of another
-// checkpoint are none.
+// checkpoint, or in another order, are none.
 func TestJournalEntries(t *testing.T) {
+	j, other := testJournal(t), testJournal(t)
+	plain := make([]byte, maxEntry)
 	rapid.Check(t, func(t *rapid.T) {
-		serial := rapid.Uint32().Draw(t, "serial")
-		n := rapid.IntRange(1, 5).Draw(t, "entries")
 		var journal []byte
 		var want []entry
-		for i := range n {
+		for i := range rapid.IntRange(1, 5).Draw(t, "entries") {
 			e := entry{
 				seq:      uint64(i + 1),
 				locality: uint8(rapid.IntRange(0, abi.MaxLocality).Draw(t, "locality")),
 				command:  rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(t, "command"),
 				response: rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(t, "response"),
 			}
-			b := make([]byte, entrySize(len(e.command), len(e.response)))
-			copy(b[entryHeaderSize:], e.command)
-			putEntry(b, serial, &e, len(e.command))
-			journal = append(journal, b...)
+			copy(plain[entryHeaderSize:], e.command)
+			n := putEntry(plain, &e, len(e.command))
+			frame := appendFrame(nil, j, len(journal), plain[:n])
+			if len(frame) != frameSize(len(e.command), len(e.response)) {
+				t.Fatalf("frame of %d bytes, want %d", len(frame), frameSize(len(e.command), len(e.response)))
+			}
+			journal = append(journal, frame...)
 			want = append(want, e)
 		}
-		rest := journal
-		for i := range n {
-			var e entry
-			var err error
-			if e, rest, err = nextEntry(rest, serial); err != nil {
+		at := 0
+		for i := range want {
+			e, next, err := openFrame(plain, j, journal, at)
+			if err != nil {
 				t.Fatalf("entry %d: %v", i, err)
 			}
 			if e.seq != want[i].seq || e.locality != want[i].locality ||
 				!bytes.Equal(e.command, want[i].command) || !bytes.Equal(e.response, want[i].response) {
 				t.Fatalf("entry %d = %+v, want %+v", i, e, want[i])
 			}
+			if _, _, err := openFrame(plain, j, journal[at:], 0); at > 0 && !errors.Is(err, errCorrupt) {
+				t.Fatalf("entry %d at the front: %v, want errCorrupt", i, err)
+			}
+			at = next
 		}
-		if len(rest) != 0 {
-			t.Fatalf("%d bytes left", len(rest))
+		if at != len(journal) {
+			t.Fatalf("entries end at %d, the journal at %d", at, len(journal))
 		}
-		if _, _, err := nextEntry(journal, serial+1); !errors.Is(err, errCorrupt) {
+		if _, _, err := openFrame(plain, other, journal, 0); !errors.Is(err, errCorrupt) {
 			t.Fatalf("entry of another checkpoint: %v, want errCorrupt", err)
 		}
 	})
@@ -161,35 +202,35 @@ func resum(b []byte) []byte {
 }
 
 func FuzzVolatile(f *testing.F) {
-	var e entry
-	e.command, e.response = []byte("command"), []byte("response")
-	b := make([]byte, entrySize(len(e.command), len(e.response)))
-	copy(b[entryHeaderSize:], e.command)
-	putEntry(b, 3, &e, len(e.command))
-	f.Add(b, uint32(3))
-	f.Add([]byte{}, uint32(0))
-	place := make([]byte, slotSize)
-	f.Fuzz(func(t *testing.T, b []byte, serial uint32) {
-		for rest := b; len(rest) > 0; {
-			e, tail, err := nextEntry(rest, serial)
-			if err != nil {
-				if !errors.Is(err, errCorrupt) {
-					t.Errorf("%v is not errCorrupt", err)
-				}
-				break
-			}
-			if len(tail) >= len(rest) || len(e.command)+len(e.response) > len(rest) {
-				t.Fatalf("entry of %d bytes in %d", len(rest)-len(tail), len(rest))
-			}
-			rest = tail
+	j := testJournal(f)
+	plain := make([]byte, maxEntry)
+	n := putEntry(plain, &entry{seq: 1, response: []byte("response")}, 7)
+	f.Add(bytes.Clone(plain[:n]))
+	f.Add(appendFrame(nil, j, 0, plain[:n]))
+	c := checkpoint{serial: 1, response: []byte("response")}
+	putCheckpoint(plain, &c, 0)
+	f.Add(bytes.Clone(plain[:ckptHeaderSize+len(c.response)]))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > journalSize {
+			return
 		}
-		clear(place)
-		copy(place, b)
-		if _, err := parseCheckpoint(place); err != nil && !errors.Is(err, errCorrupt) {
+		if _, _, err := openFrame(plain, j, b, 0); err != nil && !errors.Is(err, errCorrupt) {
+			t.Errorf("%v is not errCorrupt", err)
+		}
+		// Past the seal, as an attacker with the key could get.
+		if e, err := parseEntry(b); err == nil && len(e.command)+len(e.response)+entryHeaderSize != len(b) {
+			t.Errorf("entry of %d and %d bytes in %d", len(e.command), len(e.response), len(b))
+		} else if err != nil && !errors.Is(err, errCorrupt) {
+			t.Errorf("%v is not errCorrupt", err)
+		}
+		if c, err := parseCheckpoint(b, sealed.Label{}); err == nil && len(c.response)+len(c.volatile)+ckptHeaderSize != len(b) {
+			t.Errorf("checkpoint of %d and %d bytes in %d", len(c.response), len(c.volatile), len(b))
+		} else if err != nil && !errors.Is(err, errCorrupt) {
 			t.Errorf("%v is not errCorrupt", err)
 		}
 		if len(b) >= volHeaderSize {
-			checkVolatileHeader(b[:volHeaderSize], [16]byte{})
+			checkVolatileHeader(b[:volHeaderSize], sealed.SlotID{})
 		}
 	})
 }

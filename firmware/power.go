@@ -11,8 +11,6 @@ import (
 	"hwvtpm/coproc/abi"
 )
 
-func isForeign(err error) bool { return errors.Is(err, errForeign) }
-
 // powerOn starts the TPM for a run. errFailed is for the run that the TPM is in
 // already, and that a reset can bring back; a run that cannot begin has another
 // error.
@@ -79,11 +77,10 @@ func (s *slot) cycle(run [abi.RunIDSize]byte) error {
 // save records the TPM right after a power cycle. The state file is written
 // only if that changes it.
 func (s *slot) save(next *durable) error {
-	m := moment{seq: s.seq, run: next.run, bound: s.sum, flags: flagPristine}
+	m := moment{seq: s.seq, run: next.run, bound: s.bound, flags: flagPristine}
 	if !s.unsure && next.run == s.state.run && bytes.Equal(next.permanent, s.state.permanent) {
 		return s.checkpoint(&m)
 	}
-	next.generation++
 	return s.writeState(next, &m)
 }
 
@@ -113,58 +110,75 @@ func (s *slot) endRun() []byte {
 
 // freshVolatile replaces the volatile file by one with an empty checkpoint,
 // which is bound to no state. So a kill before the next checkpoint is
-// committed is told from damage: see volatileFile.current.
+// committed is told from damage: see slot.current.
 func (s *slot) freshVolatile() error {
 	if s.vol != nil {
 		s.vol.close()
 		s.vol = nil
 	}
-	v, err := createVolatile(s.dir, s.state.slotID)
+	v, err := newVolatile(s.store, s.state.slotID)
 	if err != nil {
 		return err
 	}
-	s.vol, s.serial, s.journal = v, 0, 0
-	putCheckpoint(v.slot(0), &checkpoint{}, 0)
+	s.vol, s.serial, s.journal, s.entries = v, 0, 0, nil
+	if err := s.sealCheckpoint(&checkpoint{}, 0); err != nil {
+		return err
+	}
 	v.commit(commitWord{})
 	return nil
 }
 
 // resume restores the TPM of this run from the files, exactly.
 func (s *slot) resume() error {
-	v, err := openVolatile(s.dir, s.state.slotID)
+	v, err := openVolatile(s.store, s.state.slotID)
 	if err != nil {
 		return err
 	}
 	s.vol = v // stays mapped if the restore fails, for a later cycle to replace
-	if err := s.restore(); err != nil {
+	if err := s.restore(s.minSeq); err != nil {
 		return err
 	}
 	s.phase = abi.SlotRunning
 	return nil
 }
 
-// restore brings the TPM to the last recorded moment.
-func (s *slot) restore() error {
-	c, journal, err := s.vol.current(s.sum)
+// restore brings the TPM to the last recorded moment, which must not be before
+// the command floor: the file may have been set back.
+func (s *slot) restore(floor uint64) error {
+	err := s.recall()
+	if err == nil && s.seq < floor {
+		err = fmt.Errorf("volatile state ends at command %d, but %d was answered: it was set back: %w", s.seq, floor, errCorrupt)
+	}
 	if err != nil {
-		return err
-	}
-	if c.run != s.state.run || len(c.volatile) == 0 {
-		return fmt.Errorf("checkpoint is of another run or empty: %w", errCorrupt)
-	}
-	if err := s.load(s.state.permanent, c.volatile); err != nil {
-		return err
-	}
-	s.serial, s.journal = c.serial, journal
-	s.flags = c.flags
-	s.record(c.seq, c.response)
-	if err := s.replay(); err != nil {
+		s.record(max(s.seq, floor), nil)
 		return err
 	}
 	if err := s.stir(); err != nil {
 		return err
 	}
 	return s.keepStored()
+}
+
+// recall loads the checkpoint that counts and runs its journal.
+func (s *slot) recall() error {
+	c, journal, err := s.current(s.vol)
+	if err != nil {
+		return err
+	}
+	s.serial, s.journal, s.entries = c.serial, 0, nil
+	s.flags = c.flags
+	s.record(c.seq, c.response)
+	if c.run == s.state.run && len(c.volatile) > 0 {
+		err = s.load(s.state.permanent, c.volatile)
+	} else {
+		err = fmt.Errorf("checkpoint is of another run or empty: %w", errCorrupt)
+	}
+	clear(c.response)
+	clear(c.volatile)
+	if err != nil {
+		return err
+	}
+	return s.replay(journal)
 }
 
 // keepStored makes durable what libtpms stored in the commands of a restore.
@@ -179,7 +193,6 @@ func (s *slot) keepStored() error {
 	}
 	defer clear(s.stored)
 	next := s.state
-	next.generation++
 	next.permanent = s.stored
 	m := moment{seq: s.seq, resp: bytes.Clone(s.response), run: s.state.run, flags: s.flags}
 	err := s.writeState(&next, &m)

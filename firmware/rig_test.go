@@ -20,9 +20,9 @@ import (
 // is parallel.
 var testEngine = sync.OnceValues(engine.New)
 
-// newState is the state file of a new TPM, made once: the syncs of the real
-// way take most of a test's time.
-var newState = sync.OnceValues(func() ([]byte, error) {
+// newState is what a new TPM's directory holds, by name, made once: the syncs of
+// the real way take most of a test's time.
+var newState = sync.OnceValues(func() (map[string][]byte, error) {
 	eng, err := testEngine()
 	if err != nil {
 		return nil, err
@@ -36,8 +36,14 @@ var newState = sync.OnceValues(func() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.close()
-	return s.dir.readState()
+	s.close()
+	files := map[string][]byte{}
+	for _, name := range []string{stateName, keyName} {
+		if files[name], err = os.ReadFile(filepath.Join(dir, "slot", name)); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
 })
 
 // crash is what a failpoint panics with.
@@ -58,18 +64,23 @@ type rig struct {
 	crashes        int
 	renamed        bool // the last point passed was after a rename
 	diskFull       bool
-	again          int // after the first crash, crash this many points later
+	unsure         bool // writes succeed, and nobody knows
+	again          int  // after the first crash, crash this many points later
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: filepath.Join(t.TempDir(), "slot"), run: [abi.RunIDSize]byte{1}}
 	r.tpm = tpmtest.New(t, r.send)
-	state, err := newState()
+	files, err := newState()
 	if err != nil {
 		t.Fatalf("make a TPM: %v", err)
 	}
-	if err := errors.Join(os.Mkdir(r.dir, 0o700), os.WriteFile(filepath.Join(r.dir, stateName), state, 0o600)); err != nil {
+	err = os.Mkdir(r.dir, 0o700)
+	for name, b := range files {
+		err = errors.Join(err, os.WriteFile(filepath.Join(r.dir, name), b, 0o600))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	r.open()
@@ -93,7 +104,7 @@ func (r *rig) tryOpen() error {
 	if err != nil {
 		return err
 	}
-	s.dir.replace = r.replace
+	s.store = &pointStorage{s.store.(*stateDir), r}
 	r.slot = s
 	return nil
 }
@@ -117,8 +128,16 @@ func (r *rig) point() {
 	}
 }
 
-// replace is replaceState without the syncs, which nothing here needs.
-func (r *rig) replace(d *stateDir, data []byte) error {
+// pointStorage is a directory with failpoints.
+type pointStorage struct {
+	*stateDir
+	r *rig
+}
+
+// replace does without the syncs, which nothing here needs.
+func (p *pointStorage) replace(data []byte) error {
+	r, d := p.r, p.stateDir
+	d.buf = data
 	r.point()
 	if r.diskFull {
 		return errors.New("no space left on the test's device")
@@ -134,6 +153,9 @@ func (r *rig) replace(d *stateDir, data []byte) error {
 	r.renamed = true
 	r.point()
 	r.renamed = false
+	if r.unsure {
+		return errUnsure
+	}
 	return nil
 }
 

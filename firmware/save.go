@@ -9,6 +9,7 @@ import (
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/firmware/engine"
+	"hwvtpm/firmware/sealed"
 )
 
 // moment is what a checkpoint says beside the TPM's volatile state.
@@ -16,7 +17,7 @@ type moment struct {
 	seq   uint64 // last command answered
 	resp  []byte // with this
 	run   [abi.RunIDSize]byte
-	bound stateSum // of the state file that it goes with
+	bound binding // to the state file that it goes with
 	flags uint32
 }
 
@@ -29,26 +30,42 @@ func (s *slot) checkpoint(m *moment) error {
 	return nil
 }
 
-// prepare writes the checkpoint to the place that is not committed.
+// prepare writes the checkpoint to the place that is not committed. It is sealed
+// here and then copied: who can write the file must not see the sealing at work.
 func (s *slot) prepare(m *moment) error {
-	place := s.vol.slot(s.serial + 1)
-	n, err := s.tpm.Volatile(place[ckptVolatile:])
+	head := ckptHeaderSize + copy(s.plain[ckptHeaderSize:], m.resp)
+	n, err := s.tpm.Volatile(s.plain[head:])
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	c := checkpoint{serial: s.serial + 1, seq: m.seq, bound: m.bound, run: m.run, flags: m.flags, response: m.resp}
-	putCheckpoint(place, &c, n)
+	return s.sealCheckpoint(&c, n)
+}
+
+// sealCheckpoint puts a checkpoint to its place. Response and n bytes of volatile
+// state are in s.plain already.
+func (s *slot) sealCheckpoint(c *checkpoint, n int) error {
+	c.boot = s.store.bootID()
+	putCheckpoint(s.plain, c, n)
+	plain := s.plain[:ckptHeaderSize+len(c.response)+n]
+	defer clear(plain)
+	blob, err := s.seals.Seal(s.blob[:0], sealed.KindVolatile, c.bound.generation, c.bound.epoch, plain)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	s.blob = blob
+	s.vol.putBlob(c.serial, blob)
 	return nil
 }
 
 // commitPrepared makes the checkpoint that prepare wrote the one that counts.
 func (s *slot) commitPrepared(m *moment) {
 	s.serial++
-	s.journal = 0
+	s.journal, s.entries = 0, nil
 	s.vol.commit(commitWord{serial: s.serial})
 	s.record(m.seq, m.resp)
 	s.flags = m.flags
-	s.stats.checkpoints++
+	s.stats.Checkpoints++
 }
 
 // record remembers the response to the last command on record.
@@ -63,7 +80,6 @@ func (s *slot) record(seq uint64, resp []byte) {
 // TPM_RC_NV_UNAVAILABLE.
 func (s *slot) saveDurable(m *moment, exact bool, resp []byte) (int, error) {
 	next := s.state
-	next.generation++
 	next.engine = engine.Version()
 	if exact {
 		next.flags |= stateFlagExact
@@ -79,7 +95,7 @@ func (s *slot) saveDurable(m *moment, exact bool, resp []byte) (int, error) {
 			s.log.fail("state cannot be written; commands that need it are undone", "err", err)
 		}
 		s.undid = true
-		if err := s.restore(); err != nil {
+		if err := s.restore(s.seq); err != nil {
 			return 0, fmt.Errorf("undo: %w", err)
 		}
 		return putResponse(resp, rcNVUnavailable), nil
@@ -95,37 +111,46 @@ var errNotWritten = errors.New("state file not written")
 
 // writeState makes d the slot's state, durably, with m as the checkpoint that
 // goes with it. The order lets a kill at any point be undone or completed, see
-// volatileFile.current:
+// slot.current:
 //
 //  1. the checkpoint, bound to the new state, not committed
 //  2. the state file, by rename
 //  3. the commit
+//
+// d gets the next generation, which is used up even if all this fails: nobody
+// can say where the sealed state has got to.
 func (s *slot) writeState(d *durable, m *moment) error {
+	s.used++
+	d.generation = s.used
 	image, sum := appendState(s.image[:0], d)
 	s.image = image
 	defer clear(image)
-	m.bound = sum
+	m.bound = binding{d.generation, s.epoch, sum}
 	if err := s.prepare(m); err != nil {
 		return err
 	}
-	if err := s.dir.replace(s.dir, image); err != nil {
+	blob, err := s.seals.Seal(s.store.image(), sealed.KindPermanent, d.generation, s.epoch, image)
+	if err != nil {
+		return err
+	}
+	if err := s.store.replace(blob); err != nil {
 		if errors.Is(err, errUnsure) {
 			s.unsure = true
 			return err
 		}
 		return fmt.Errorf("%w: %w", errNotWritten, err)
 	}
-	s.adopt(d, sum)
+	s.adopt(d, m.bound)
 	s.unsure, s.undid = false, false
 	s.commitPrepared(m)
-	s.stats.durable++
+	s.stats.Durable++
 	return nil
 }
 
 // adopt makes d, which is on disk now, the slot's state.
-func (s *slot) adopt(d *durable, sum stateSum) {
+func (s *slot) adopt(d *durable, b binding) {
 	old := s.state.permanent
-	s.state, s.sum = *d, sum
+	s.state, s.bound = *d, b
 	if &old[0] != &d.permanent[0] {
 		s.state.permanent = bytes.Clone(d.permanent)
 		clear(old)

@@ -148,10 +148,10 @@ func (s *server) health() *abi.HealthReply {
 	return &abi.HealthReply{
 		State:         s.slot.phase,
 		PID:           uint32(os.Getpid()),
-		Commands:      st.commands,
-		Checkpoints:   st.checkpoints,
-		Journaled:     st.journaled,
-		DurableWrites: st.durable,
+		Commands:      st.Commands,
+		Checkpoints:   st.Checkpoints,
+		Journaled:     st.Journaled,
+		DurableWrites: st.Durable,
 		Generation:    s.slot.state.generation,
 		EngineVersion: engine.Version(),
 	}

@@ -3,13 +3,13 @@
 package firmware
 
 import (
-	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/firmware/engine"
+	"hwvtpm/firmware/sealed"
+	"hwvtpm/firmware/wire"
 )
 
 // tpm is what the slot needs of the engine.
@@ -26,112 +26,83 @@ var _ tpm = (*engine.Engine)(nil)
 
 // slot is one TPM and its state. One goroutine owns it.
 type slot struct {
-	log logger
-	tpm tpm
-	dir *stateDir
-	vol *volatileFile // nil until the first power-on
+	log   logger
+	tpm   tpm
+	store storage
+	seals *sealed.Slot
+	vol   *volatileFile // nil until the first power-on
 
-	state   durable  // as on disk
-	sum     stateSum // of the file on disk
-	unsure  bool     // state may not be what is on disk: write it anew
-	undid   bool     // the last write failed, and that is in the log
-	over    bool     // the run on disk ended with the machine's last boot
-	serial  uint32   // of the committed checkpoint
-	journal int      // committed bytes of journal
-	flags   uint32   // of the last recorded moment
+	state  durable // as on disk
+	bound  binding // names it
+	epoch  uint64  // of new states
+	used   uint64  // newest generation that was ever used
+	minSeq uint64  // last number on record, as far as is known: see wire.Setup
+	unsure bool    // state may not be what is on disk: write it anew
+	undid  bool    // the last write failed, and that is in the log
+	over   bool    // the run on disk ended with the machine's last boot
+
+	serial  uint32          // of the committed checkpoint, which is also in blob
+	journal int             // committed bytes of journal
+	entries *sealed.Journal // of the committed checkpoint; nil if not needed yet
+	flags   uint32          // of the last recorded moment
 
 	phase    abi.SlotState
 	seq      uint64 // last sequence number on record
 	response []byte // to it; capacity abi.MaxPayload
-	stats    counters
+	stats    wire.Counters
 
 	stored  []byte // scratch: permanent state of the last command, secret
 	image   []byte // scratch: state file in the making, secret
+	plain   []byte // scratch: checkpoint or journal entry in the making, secret
+	blob    []byte // scratch: the same, sealed
+	frame   []byte // scratch: journal entry, sealed
 	scratch []byte // scratch: responses of commands of our own
 }
 
-type counters struct {
-	commands, checkpoints, journaled, durable uint64
-}
-
-// openSlot locks the directory and reads the state, or makes a new TPM if
-// the directory is new. The TPM does not run yet.
-func openSlot(path string, t tpm, log logger) (*slot, error) {
-	dir, err := openDir(path)
-	if err != nil {
-		return nil, err
-	}
-	s := &slot{
-		log: log, tpm: t, dir: dir,
+// newSlot gives a slot without a state. It closes storage and seals in the end.
+func newSlot(st storage, seals *sealed.Slot, t tpm, log logger) *slot {
+	return &slot{
+		log: log, tpm: t, store: st, seals: seals,
 		response: make([]byte, 0, abi.MaxPayload),
+		plain:    make([]byte, maxCheckpoint),
+		blob:     make([]byte, 0, slotSize),
+		frame:    make([]byte, 0, maxEntry+16),
 		scratch:  make([]byte, abi.MaxPayload),
 	}
-	fresh, err := dir.isNew()
-	if err == nil && fresh {
-		err = s.create()
-	} else if err == nil {
-		err = s.read()
-	}
-	if err != nil {
-		dir.close()
-		return nil, err
-	}
-	return s, nil
 }
 
-// create makes a new TPM in a new directory.
-func (s *slot) create() error {
-	d := durable{generation: 1, engine: engine.Version()}
-	rand.Read(d.slotID[:])
-	rand.Read(d.run[:]) // no run at all: nobody can name it
-	if err := s.tpm.Manufacture(); err != nil {
+// adoptBlob opens a sealed permanent state, which becomes the slot's.
+func (s *slot) adoptBlob(blob []byte) error {
+	d, b, err := openState(s.seals, blob)
+	if err != nil {
 		return err
 	}
-	d.permanent = s.tpm.Stored(nil)
-	s.tpm.Stop()
-	if len(d.permanent) == 0 {
-		return fmt.Errorf("libtpms stored no state for a new TPM")
-	}
-	image, sum := appendState(nil, &d)
-	defer clear(image)
-	if err := s.dir.replace(s.dir, image); err != nil {
-		return err
-	}
-	if err := s.dir.mark(d.slotID); err != nil {
-		return err
-	}
-	s.state, s.sum = d, sum
-	s.log.info("made a new TPM", "dir", s.dir.path, "slot", fmt.Sprintf("%x", d.slotID))
+	s.state, s.bound = d, b
+	s.used = max(s.used, b.generation)
+	s.epoch = max(s.epoch, b.epoch)
 	return nil
 }
 
-// read reads the state, and checks already here that the volatile file is not
-// another slot's: that is an operator's mistake, and better seen at once.
-func (s *slot) read() error {
-	b, err := s.dir.readState()
-	if err != nil {
+// look looks into the volatile file before the power-on, for the last sequence
+// number, and whether it is another slot's: that is an operator's mistake, and
+// better seen at once.
+func (s *slot) look() error {
+	s.seq = s.minSeq
+	v, err := openVolatile(s.store, s.state.slotID)
+	if errors.Is(err, errForeign) {
 		return err
 	}
-	defer clear(b)
-	d, sum, err := parseState(b)
 	if err != nil {
-		return fmt.Errorf("%s: %w; restore it from a backup, or name an empty directory to make a new TPM", s.dir.path, err)
+		// Where a later moment of this boot is known of, the file was tampered
+		// with: the power-on will find it and fail.
+		s.over = errors.Is(err, errOtherBoot) && s.minSeq == 0
+		return nil
 	}
-	if err := s.dir.checkMark(d.slotID); err != nil {
-		return fmt.Errorf("%s: %w", s.dir.path, err)
-	}
-	d.permanent = bytes.Clone(d.permanent)
-	s.state, s.sum = d, sum
-	v, err := openVolatile(s.dir, d.slotID)
-	if isForeign(err) {
-		return fmt.Errorf("%s: %w", s.dir.path, err)
-	}
-	s.over = errors.Is(err, errOtherBoot)
-	if err == nil {
-		if c, _, err := v.current(sum); err == nil {
-			s.seq = c.seq
-		}
-		v.close()
+	defer v.close()
+	if c, _, err := s.current(v); err == nil {
+		s.seq = max(s.seq, c.seq)
+		clear(c.response)
+		clear(c.volatile)
 	}
 	return nil
 }
@@ -159,16 +130,16 @@ func (s *slot) execute(seq uint64, locality uint8, cmd, resp []byte) (n int, fla
 
 // run executes a command and makes its effect safe, before it returns.
 func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
-	c := s.classOf(cmd)
+	c, staged := s.classOf(cmd)
 	code, exact := commandCode(cmd), needsExact(cmd) // cmd may be overwritten
 	n, stored, err := s.tpm.Process(locality, cmd, resp)
 	if err != nil {
 		return 0, err
 	}
-	s.stats.commands++
+	s.stats.Commands++
 	rc := responseCode(resp[:n])
 	exact = exact && rc == rcSuccess && s.state.flags&stateFlagExact == 0
-	m := moment{seq: seq, resp: resp[:n], run: s.state.run, bound: s.sum}
+	m := moment{seq: seq, resp: resp[:n], run: s.state.run, bound: s.bound}
 	if code == ccShutdown && rc == rcSuccess {
 		m.flags = flagShutdown
 	}
@@ -178,25 +149,29 @@ func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
 	case stored || exact:
 		return s.saveDurable(&m, exact, resp)
 	case c == classPure, c == classJournal && rc != rcSuccess:
+		clear(s.plain[:staged])
 		return n, nil
 	case c == classJournal:
-		s.appendJournal(seq, locality, len(cmd), resp[:n])
+		s.appendJournal(seq, locality, staged-entryHeaderSize, resp[:n])
 		return n, nil
 	}
 	return n, s.checkpoint(&m)
 }
 
 // classOf gives a command's class in the slot's present state, and stages it
-// if it goes to the journal.
-func (s *slot) classOf(cmd []byte) class {
+// if it goes to the journal: so many bytes of s.plain then hold it.
+func (s *slot) classOf(cmd []byte) (c class, staged int) {
 	if s.state.flags&stateFlagExact != 0 {
-		return classFull
+		return classFull, 0
 	}
-	c := classify(cmd)
-	if c == classJournal && !s.stage(cmd) {
-		return classFull
+	c = classify(cmd)
+	if c != classJournal {
+		return c, 0
 	}
-	return c
+	if !s.stage(cmd) {
+		return classFull, 0
+	}
+	return c, entryHeaderSize + len(cmd)
 }
 
 // fail puts the slot out of service until reset or a new run.
@@ -213,5 +188,7 @@ func (s *slot) close() {
 		s.vol.close()
 	}
 	clear(s.state.permanent)
-	s.dir.close()
+	clear(s.response)
+	s.seals.Close()
+	s.store.close()
 }

@@ -13,6 +13,7 @@ import (
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/coproctest/tpmtest"
+	"hwvtpm/firmware/sealed"
 )
 
 // cmdStart is TPM2_Startup(CLEAR), cmdExtend a PCR_Extend of PCR 10 by zeros,
@@ -68,8 +69,8 @@ func TestJournalOverflow(t *testing.T) {
 		want = tpmtest.Extended(want, "again")
 	}
 	st := r.slot.stats
-	if st.journaled < 100 || st.checkpoints < 3 || st.checkpoints > 20 {
-		t.Errorf("%d journaled, %d checkpoints", st.journaled, st.checkpoints)
+	if st.Journaled < 100 || st.Checkpoints < 3 || st.Checkpoints > 20 {
+		t.Errorf("%d journaled, %d checkpoints", st.Journaled, st.Checkpoints)
 	}
 	r.shut()
 	r.open()
@@ -145,7 +146,7 @@ func TestDamagedVolatile(t *testing.T) {
 		"journal":   func(r *rig) { r.flip(volatileName, journalOffset+40) },
 		"journal 2": func(r *rig) { r.flip(volatileName, journalOffset+150) },
 		"checkpoint": func(r *rig) {
-			r.flip(volatileName, slotOffset+int(serial&1)*slotSize+ckptVolatile+100)
+			r.flip(volatileName, slotOffset+int(serial&1)*slotSize+ckptBlob+400)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -176,32 +177,29 @@ func TestEveryDamagedByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, err := r.stateBytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, sum, err := parseState(state)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r.open()
+	s, v := r.slot, &volatileFile{mem: b}
 	intact := func() error {
-		if err := checkVolatileHeader(b[:volHeaderSize], d.slotID); err != nil {
+		if err := checkVolatileHeader(b[:volHeaderSize], s.state.slotID); err != nil {
 			return err
 		}
-		v := &volatileFile{mem: b}
-		c, journal, err := v.current(sum)
-		for rest := v.journal()[:journal]; err == nil && len(rest) > 0; {
-			_, rest, err = nextEntry(rest, c.serial)
+		_, size, err := s.current(v)
+		if err != nil {
+			return err
+		}
+		j, err := s.seals.Journal(s.blob)
+		for at := 0; err == nil && at < size; {
+			_, at, err = openFrame(s.plain, j, v.journal()[:size], at)
 		}
 		return err
 	}
 	if err := intact(); err != nil {
 		t.Fatalf("before any damage: %v", err)
 	}
-	v := &volatileFile{mem: b}
 	word, _ := v.committed()
-	at := slotOffset + int(word.serial&1)*slotSize
-	c, _ := parseCheckpoint(v.slot(word.serial))
+	if word.journal == 0 {
+		t.Fatal("nothing is in the journal")
+	}
 	check := func(from, n int) {
 		t.Helper()
 		for i := from; i < from+n; i++ {
@@ -216,8 +214,7 @@ func TestEveryDamagedByte(t *testing.T) {
 	}
 	check(0, volHeaderSize)
 	check(commitOffset, 8)
-	check(at, ckptHeaderSize+len(c.response))
-	check(at+ckptVolatile, len(c.volatile))
+	check(slotOffset+int(word.serial&1)*slotSize, ckptBlob+len(s.blob))
 	check(journalOffset, word.journal)
 }
 
@@ -237,6 +234,26 @@ func TestDamagedState(t *testing.T) {
 		"state magic":     {func(r *rig) { r.flip(stateName, 0) }, errCorrupt},
 		"state version":   {func(r *rig) { r.flip(stateName, 12) }, errCorrupt},
 		"state body":      {func(r *rig) { r.flip(stateName, stateHeaderSize+7) }, errCorrupt},
+		"state in clear": {func(r *rig) {
+			b, _ := appendState(nil, &durable{generation: 1, permanent: []byte("secret")})
+			os.WriteFile(r.path(stateName), b, 0o600)
+		}, errCorrupt},
+		"key missing": {func(r *rig) { os.Remove(r.path(keyName)) }, sealed.ErrWrongKey},
+		"key damaged": {func(r *rig) { r.flip(keyName, 20) }, sealed.ErrDamaged},
+		"another key": {func(r *rig) {
+			os.Remove(r.path(keyName))
+			if _, err := sealed.CreateKeyFile(r.path(keyName), sealed.NewKey()); err != nil {
+				r.t.Fatal(err)
+			}
+		}, sealed.ErrWrongKey},
+		"key and nothing else": {func(r *rig) {
+			os.Remove(r.path(stateName))
+			os.Remove(r.path(volatileName))
+		}, errCorrupt}, // by the mark
+		"no state and no mark": {func(r *rig) {
+			os.Remove(r.path(stateName))
+			os.Truncate(r.path(lockName), 0)
+		}, errCorrupt}, // by the volatile file
 		"state is a link": {func(r *rig) {
 			os.Rename(r.path(stateName), r.path("elsewhere"))
 			os.Symlink("elsewhere", r.path(stateName))
@@ -252,7 +269,7 @@ func TestDamagedState(t *testing.T) {
 		"open to others": {func(r *rig) { os.Chmod(r.dir, 0o750) }, os.ErrPermission},
 		"foreign volatile": {func(r *rig) {
 			b, _ := os.ReadFile(other.path(volatileName))
-			copy(b, appendVolatileHeader(nil, [16]byte{9}, [16]byte{}))
+			copy(b, appendVolatileHeader(nil, sealed.SlotID{9}, [16]byte{}))
 			os.WriteFile(r.path(volatileName), b, 0o600)
 		}, errForeign},
 	} {
@@ -278,6 +295,16 @@ func TestCreation(t *testing.T) {
 		"missing":   func(string) {},
 		"empty":     func(dir string) { os.Mkdir(dir, 0o700) },
 		"cut short": func(dir string) { os.Mkdir(dir, 0o700); os.WriteFile(dir+"/"+stateTmpName, []byte("x"), 0o600) },
+		"cut short in the key": func(dir string) {
+			os.Mkdir(dir, 0o700)
+			os.WriteFile(dir+"/"+keyName+".123.tmp", []byte("x"), 0o600)
+		},
+		"cut short after the key": func(dir string) {
+			os.Mkdir(dir, 0o700)
+			if _, err := sealed.CreateKeyFile(dir+"/"+keyName, sealed.NewKey()); err != nil {
+				t.Fatal(err)
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &rig{t: t, dir: filepath.Join(t.TempDir(), "slot")}
@@ -290,7 +317,10 @@ func TestCreation(t *testing.T) {
 				t.Errorf("second open made a new TPM")
 			}
 			r.shut()
-			for _, e := range []string{"", lockName, stateName} {
+			if left, _ := filepath.Glob(r.path("key.*")); len(left) > 0 {
+				t.Errorf("%v may hold a key, and is left", left)
+			}
+			for _, e := range []string{"", lockName, stateName, keyName} {
 				info, err := os.Stat(r.path(e))
 				if err != nil || info.Mode().Perm()&0o077 != 0 {
 					t.Errorf("%q: mode %v, %v", e, info.Mode(), err)
@@ -330,7 +360,11 @@ func TestLostOrExchangedState(t *testing.T) {
 	if err := reopen(); !errors.Is(err, errCorrupt) {
 		t.Errorf("open without a state file: %v, want errCorrupt", err)
 	}
-	if err := os.WriteFile(a.path(stateName), other, 0o600); err != nil {
+	key, err := os.ReadFile(b.path(keyName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(a.path(stateName), other, 0o600), os.WriteFile(a.path(keyName), key, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if err := reopen(); !errors.Is(err, errForeign) {
@@ -383,9 +417,9 @@ func TestAuditList(t *testing.T) {
 	if resp, err := r.send(set); err != nil || responseCode(resp) != rcSuccess {
 		t.Fatalf("SetCommandCodeAuditStatus = %x, %v", resp, err)
 	}
-	before := r.slot.stats.checkpoints
+	before := r.slot.stats.Checkpoints
 	random := r.tpm.Random(16)
-	if got := r.slot.stats.checkpoints; got != before+1 {
+	if got := r.slot.stats.Checkpoints; got != before+1 {
 		t.Errorf("GetRandom made %d checkpoints, want 1", got-before)
 	}
 	r.shut()

@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/sealed"
 )
 
 // Version history of the state file:
@@ -25,6 +27,7 @@ const (
 	stateSumSize    = sha256.Size
 	maxPermanent    = 1 << 20 // libtpms: 176 KiB of NV and some overhead
 	maxStateSize    = stateHeaderSize + maxPermanent + stateSumSize
+	maxImageSize    = maxStateSize + sealed.Overhead
 )
 
 // stateFlagExact: a command was used after which no class of commands is
@@ -33,7 +36,8 @@ const stateFlagExact = 1 << 0
 
 const stateKnownFlags = stateFlagExact
 
-// durable is the content of the state file: what survives the host.
+// durable is the content of the state file: what survives the host. The file is
+// sealed, as a permanent state of this slot and generation; inside is:
 //
 //	 0                         8            12           16
 //	+-------------------------+------------+------------+
@@ -59,7 +63,7 @@ const stateKnownFlags = stateFlagExact
 // Little-endian. The sum also names the state: a checkpoint in the volatile
 // file carries the sum of the state file that it belongs to.
 type durable struct {
-	slotID     [16]byte
+	slotID     sealed.SlotID
 	generation uint64
 	engine     uint32 // libtpms version that wrote it, for people
 	flags      uint32
@@ -117,4 +121,39 @@ func parseState(b []byte) (durable, stateSum, error) {
 		return durable{}, stateSum{}, fmt.Errorf("state file header is inconsistent: %w", errCorrupt)
 	}
 	return d, tail, nil
+}
+
+// stateLabel reads what a sealed permanent state says it is.
+func stateLabel(blob []byte) (sealed.Label, error) {
+	if bytes.HasPrefix(blob, []byte(stateMagic)) {
+		return sealed.Label{}, fmt.Errorf("the state is not sealed: a version before this one wrote it, and this one does not read it: %w", errCorrupt)
+	}
+	l, err := sealed.ParseLabel(blob)
+	if err != nil {
+		return l, fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+	return l, nil
+}
+
+// openState opens a sealed permanent state.
+func openState(seals *sealed.Slot, blob []byte) (durable, binding, error) {
+	if _, err := stateLabel(blob); err != nil {
+		return durable{}, binding{}, err
+	}
+	plain, l, err := seals.Open(nil, sealed.KindPermanent, blob)
+	if errors.Is(err, sealed.ErrDamaged) {
+		err = fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+	if err != nil {
+		return durable{}, binding{}, err
+	}
+	d, sum, err := parseState(plain)
+	if err == nil && (d.slotID != l.Slot || d.generation != l.Generation) {
+		err = fmt.Errorf("%s holds generation %d of %x: %w", l, d.generation, d.slotID, errCorrupt)
+	}
+	if err != nil {
+		clear(plain)
+		return durable{}, binding{}, err
+	}
+	return d, binding{l.Generation, l.Epoch, sum}, nil
 }

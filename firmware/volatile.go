@@ -8,10 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
-	"os"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/firmware/sealed"
+	"hwvtpm/firmware/wire"
 )
 
 // The volatile file:
@@ -23,20 +24,24 @@ import (
 //	0x21000  journal of the committed checkpoint
 //	0x31000  end
 //
+// Checkpoints and journal are sealed; header and commit word are in clear. Who
+// can write the file can make the run fail, or set it back to an earlier moment
+// of the same run and the same permanent state, as by restoring the whole file.
+//
 // It is mapped and never synced. Only the death of the worker matters, and
 // the kernel keeps a mapping's stores in order of execution then. A host crash
 // may tear the file, or leave it whole as it was a while ago; but it ends the
 // run as well, so a file of an earlier boot is not looked into.
 const (
 	volMagic      = "hwvtpm-v"
-	volVersion    = 1
+	volVersion    = 2
 	volHeaderSize = 64
 	commitOffset  = 64
 	slotOffset    = 0x1000
 	slotSize      = 0x10000 // libtpms' volatile state is about 9 KiB, 17 at most seen
 	journalOffset = slotOffset + 2*slotSize
 	journalSize   = 0x10000
-	volSize       = journalOffset + journalSize
+	volSize       = wire.VolatileSize
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -47,63 +52,19 @@ type volatileFile struct {
 	mem []byte
 }
 
-// createVolatile makes the file anew, with no checkpoint in it. The blocks
-// are allocated so that a full disk cannot fault a later store.
-func createVolatile(d *stateDir, slotID [16]byte) (*volatileFile, error) {
-	if err := unix.Unlinkat(int(d.dir.Fd()), volatileName, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-		return nil, fmt.Errorf("remove old volatile file: %w", err)
-	}
-	f, err := d.open(volatileName, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if err := allocate(f); err != nil {
-		return nil, fmt.Errorf("allocate %s: %w", f.Name(), err)
-	}
-	v, err := mapVolatile(f)
-	if err != nil {
-		return nil, err
-	}
-	copy(v.mem, appendVolatileHeader(nil, slotID, d.boot))
-	return v, nil
-}
-
-// allocate gives f its full size with blocks behind it.
-func allocate(f *os.File) error {
-	err := unix.Fallocate(int(f.Fd()), 0, 0, volSize)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		_, err = f.Write(make([]byte, volSize))
-	}
-	return err
-}
-
 // openVolatile maps the file that is there. It fails with errForeign if the
 // file belongs to another slot, with errOtherBoot if the machine was booted
 // since it was made, and with errCorrupt if it is missing or not a volatile
 // file, which costs the run but not the TPM.
-func openVolatile(d *stateDir, slotID [16]byte) (*volatileFile, error) {
-	f, err := d.open(volatileName, unix.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("volatile file is missing: %w", errCorrupt)
-	}
+func openVolatile(st storage, slotID sealed.SlotID) (*volatileFile, error) {
+	mem, err := st.mapVolatile()
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("stat %s: %w", f.Name(), err)
-	}
-	if info.Size() != volSize {
-		return nil, fmt.Errorf("volatile file has %d bytes, want %d: %w", info.Size(), volSize, errCorrupt)
-	}
-	v, err := mapVolatile(f)
-	if err != nil {
-		return nil, err
-	}
-	err = checkVolatileHeader(v.mem[:volHeaderSize], slotID)
-	if err == nil && !bytes.Equal(v.mem[32:48], d.boot[:]) {
+	v := &volatileFile{mem: mem}
+	head := [volHeaderSize]byte(v.mem)
+	err = checkVolatileHeader(head[:], slotID)
+	if boot := st.bootID(); err == nil && !bytes.Equal(head[32:48], boot[:]) {
 		err = errOtherBoot
 	}
 	if err != nil {
@@ -113,12 +74,40 @@ func openVolatile(d *stateDir, slotID [16]byte) (*volatileFile, error) {
 	return v, nil
 }
 
-func mapVolatile(f *os.File) (*volatileFile, error) {
-	mem, err := unix.Mmap(int(f.Fd()), 0, volSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+// newVolatile gives the file made anew, in which no checkpoint counts.
+func newVolatile(st storage, slotID sealed.SlotID) (*volatileFile, error) {
+	mem, err := st.freshVolatile()
 	if err != nil {
-		return nil, fmt.Errorf("map %s: %w", f.Name(), err)
+		return nil, err
 	}
+	copy(mem, appendVolatileHeader(nil, slotID, st.bootID()))
 	return &volatileFile{mem: mem}, nil
+}
+
+// allocate gives a new file its full size with blocks behind it, so that a full
+// disk cannot fault a later store.
+func allocate(fd int) error {
+	err := unix.Fallocate(fd, 0, 0, volSize)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = unix.Pwrite(fd, make([]byte, volSize), 0)
+	}
+	return err
+}
+
+// mapVolatile maps a file if it has the size of a volatile file.
+func mapVolatile(fd int) ([]byte, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("stat volatile file: %w", err)
+	}
+	if st.Size != volSize {
+		return nil, fmt.Errorf("volatile file has %d bytes, want %d: %w", st.Size, volSize, errCorrupt)
+	}
+	mem, err := unix.Mmap(fd, 0, volSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map volatile file: %w", err)
+	}
+	return mem, nil
 }
 
 // close unmaps the file. It is idempotent.
@@ -143,7 +132,7 @@ func (v *volatileFile) close() {
 //	+--------------------------------------+------------+
 //
 // Little-endian. Written once, when the file is made.
-func appendVolatileHeader(dst []byte, slotID, boot [16]byte) []byte {
+func appendVolatileHeader(dst []byte, slotID sealed.SlotID, boot [16]byte) []byte {
 	var h [volHeaderSize]byte
 	copy(h[0:], volMagic)
 	binary.LittleEndian.PutUint32(h[8:], volVersion)
@@ -154,7 +143,7 @@ func appendVolatileHeader(dst []byte, slotID, boot [16]byte) []byte {
 	return append(dst, h[:]...)
 }
 
-func checkVolatileHeader(h []byte, slotID [16]byte) error {
+func checkVolatileHeader(h []byte, slotID sealed.SlotID) error {
 	if crc32.Checksum(h[:60], castagnoli) != binary.LittleEndian.Uint32(h[60:]) || !bytes.HasPrefix(h, []byte(volMagic)) {
 		return fmt.Errorf("volatile file header: %w", errCorrupt)
 	}

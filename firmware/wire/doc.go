@@ -26,9 +26,9 @@
 //
 // They come with Setup, in this order: shared memory; and, unless a TPM is to be
 // made, volatile file, data socket and control socket of the slot. The volatile
-// file has [VolatileSize] bytes, or none if it is new. The worker locks it with
-// flock, and the lock lives as long as the worker: so the card passes a file
-// that it opened for this worker, and does not lock it by itself.
+// file has [VolatileSize] bytes, or none if it is new. Two workers must never map
+// it at once: the card locks the open file that it passes (flock), and the lock
+// lives as long as the worker's mapping, also when the card dies before it.
 //
 // # Shared memory
 //
