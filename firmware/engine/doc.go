@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package engine is the TPM 2.0 inside a card: libtpms, called through cgo.
-// It is the only cgo of the project and runs only in the worker process
-// hwvtpm-engine.
+// It runs only in the worker process hwvtpm-engine; beside firmware/sandbox it is
+// the only cgo of the project.
 //
 // libtpms is one TPM per process and not thread safe, so there is one
 // [Engine] per process and one goroutine owns it. Only [Engine.Cancel] may be
