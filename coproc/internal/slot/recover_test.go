@@ -4,6 +4,7 @@ package slot
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -92,5 +93,22 @@ func TestPatienceEnds(t *testing.T) {
 		if (tries == 1) != tc.once {
 			t.Errorf("%v: %d tries, want only one: %t", tc.cause, tries, tc.once)
 		}
+	}
+}
+
+// TestOpErrorKeepsCauses: an error of the card under others loses neither its
+// status nor the others.
+func TestOpErrorKeepsCauses(t *testing.T) {
+	inner := &coproc.Error{Op: "identify", Slot: "x", Status: abi.StatusForeign, Err: coproc.ErrForeign}
+	for _, err := range []error{inner, fmt.Errorf("around: %w: %w", coproc.ErrFailed, inner)} {
+		got := OpError("execute", "x", err)
+		e, ok := errors.AsType[*coproc.Error](got)
+		if !ok || e.Op != "execute" || e.Status != abi.StatusForeign || !errors.Is(got, coproc.ErrForeign) ||
+			errors.Is(err, coproc.ErrFailed) != errors.Is(got, coproc.ErrFailed) {
+			t.Errorf("OpError(%v) = %v", err, got)
+		}
+	}
+	if OpError("execute", "x", nil) != nil {
+		t.Error("OpError of no error is one")
 	}
 }

@@ -119,7 +119,10 @@ func OpError(op, slot string, err error) error {
 	}
 	e := &coproc.Error{Op: op, Slot: slot, Err: err}
 	if inner, ok := errors.AsType[*coproc.Error](err); ok {
-		e.Status, e.Err = inner.Status, inner.Err
+		e.Status = inner.Status
+		if err == error(inner) { // or else what is around it would be lost
+			e.Err = inner.Err
+		}
 	}
 	return e
 }
