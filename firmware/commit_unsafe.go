@@ -19,6 +19,9 @@ func (v *volatileFile) word() *uint64 {
 
 func (v *volatileFile) commit(c commitWord) { atomic.StoreUint64(v.word(), c.pack()) }
 
+// erase makes no checkpoint count: zero is no commit word.
+func (v *volatileFile) erase() { atomic.StoreUint64(v.word(), 0) }
+
 func (v *volatileFile) committed() (commitWord, error) {
 	return unpackCommit(atomic.LoadUint64(v.word()))
 }

@@ -51,12 +51,13 @@ func (r *running) cancelAny() {
 // serveControl answers the control channel until the driver closes it, or is
 // gone; then nobody waits for the running command, and it is canceled so that
 // the next driver need not wait for the lock. A malformed message is dropped:
-// the channel has no way to say so.
-func serveControl(fd int, r *running) {
+// the channel has no way to say so. It waits for each message by ready, which
+// may put an end to it.
+func serveControl(fd int, r *running, ready func() bool) {
 	defer r.cancelAny()
 	var in [abi.ControlSize + 1]byte
 	var out [abi.ControlSize]byte
-	for {
+	for ready() {
 		n, err := readPacket(fd, in[:])
 		if err != nil || n == 0 {
 			return
@@ -76,3 +77,6 @@ func serveControl(fd int, r *running) {
 		}
 	}
 }
+
+// always is for a control channel that is alone.
+func always() bool { return true }

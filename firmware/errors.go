@@ -7,6 +7,7 @@ import (
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/firmware/sealed"
+	"hwvtpm/firmware/wire"
 )
 
 // Causes that have their own status on the mailbox.
@@ -40,6 +41,8 @@ func statusOf(err error) abi.Status {
 		return abi.StatusWrongKey
 	case errors.Is(err, sealed.ErrRollback):
 		return abi.StatusRollback
+	case errors.Is(err, errNotWritten):
+		return abi.StatusStorage
 	case errors.Is(err, errFailed):
 		return abi.StatusFailed
 	case errors.Is(err, errOrder):
@@ -52,7 +55,7 @@ func statusOf(err error) abi.Status {
 		return abi.StatusBadOpcode
 	case errors.Is(err, errBadVersion):
 		return abi.StatusBadVersion
-	case errors.Is(err, abi.ErrMalformed):
+	case errors.Is(err, abi.ErrMalformed), errors.Is(err, wire.ErrMalformed):
 		return abi.StatusBadField
 	}
 	return abi.StatusInternal

@@ -18,16 +18,23 @@ type server struct {
 	slot    *slot
 	openErr error // why there is no slot; told at identify
 	running *running
-	hello   bool // identify was answered
+	above   *supervised // nil: there is no card
+	meter   *meter      // nil: nobody wants to know
+	hello   bool        // identify was answered
 
 	in  [abi.MaxMessage + 1]byte // one more, to notice what is too long
 	out [abi.MaxMessage]byte
 }
 
-// serve runs until the driver closes its end, which is the orderly end, or
-// says OpClose.
+// serve runs until the driver closes its end, which is the orderly end, or says
+// OpClose, or the card wants the worker to exit.
 func (s *server) serve(fd int) error {
 	for {
+		if s.above != nil {
+			if exit, err := s.above.wait(fd); exit {
+				return err
+			}
+		}
 		n, err := readPacket(fd, s.in[:])
 		if err != nil {
 			return fmt.Errorf("read submission: %w", err)
@@ -35,16 +42,32 @@ func (s *server) serve(fd int) error {
 		if n == 0 {
 			return nil
 		}
-		size, last := s.handle(s.in[:n])
-		if err := writePacket(fd, s.out[:size]); err != nil {
-			return fmt.Errorf("write completion: %w", err)
-		}
-		clear(s.in[:n])
-		clear(s.out[:size])
-		if last {
-			return nil
+		if last, err := s.answer(fd, n); last {
+			return err
 		}
 	}
+}
+
+// answer answers the message of n bytes in s.in. It tells whether that was the
+// last one.
+func (s *server) answer(fd, n int) (last bool, err error) {
+	s.meter.begin()
+	size, last := s.handle(s.in[:n])
+	defer func() {
+		clear(s.in[:n])
+		clear(s.out[:size])
+	}()
+	if s.above != nil && s.above.broken != nil {
+		return true, s.above.broken // whether it was done the next worker will know
+	}
+	if s.slot != nil {
+		s.meter.publish(s.slot)
+	}
+	if err := writePacket(fd, s.out[:size]); err != nil {
+		return true, fmt.Errorf("write completion: %w", err)
+	}
+	s.meter.end()
+	return last, nil
 }
 
 // handle answers one message in s.out and returns the length of the answer,
@@ -77,9 +100,11 @@ func (s *server) dispatch(sub *abi.Submission, payload []byte) (int, abi.Flags, 
 		return 0, 0, errNoSlot
 	}
 	if sub.Op == abi.OpExecute {
+		s.meter.command(sub.Payload)
 		s.running.begin(sub.Seq)
 		n, flags, err := s.slot.execute(sub.Seq, sub.Locality, sub.Payload, payload)
 		s.running.end()
+		s.meter.response(payload[:n])
 		return n, flags, err
 	}
 	n, err := s.admin(sub, payload[:0])

@@ -148,7 +148,7 @@ func TestControlChannel(t *testing.T) {
 	canceled := 0
 	r := &running{cancelTPM: func() { canceled++ }}
 	go func() {
-		serveControl(p[1], r)
+		serveControl(p[1], r, always)
 		close(done)
 	}()
 	unix.Write(p[0], []byte("garbage"))

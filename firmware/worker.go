@@ -38,7 +38,7 @@ func Run(cfg Config) error {
 	} else {
 		defer srv.slot.close()
 	}
-	go serveControl(cfg.ControlFD, run)
+	go serveControl(cfg.ControlFD, run, always)
 
 	// libtpms gets one thread for its life, and that thread's wake-up is
 	// the latency of the data socket.

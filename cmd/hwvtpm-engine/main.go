@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Hwvtpm-engine is the worker of a simulated card: one TPM 2.0 in a process of
-// its own. A driver starts it, with the sockets it speaks on as descriptors 3
-// and 4; it is of no use on a command line.
+// Hwvtpm-engine is the worker of a card: one TPM 2.0 in a process of its own. It
+// is of no use on a command line. There are two ways to start it:
 //
-// Exit codes: 0 ended in order, 1 failed, 2 wrong command line. What is wrong
-// with a state directory is told to the driver, not by an exit code.
+//	hwvtpm-engine --worker       by a card that has many slots
+//	hwvtpm-engine --state DIR    by a driver, as a card of one slot
+//
+// The first is shut in (package sandbox) and gets all it has over descriptor 3;
+// the second keeps a directory, and speaks on descriptors 3 and 4.
+//
+// Exit codes: 0 ended in order, 1 failed, 2 wrong command line, 77 no sandbox.
+// What is wrong with a state is told to the driver or the card, not by an exit
+// code alone.
 package main
 
 import (
@@ -16,6 +22,8 @@ import (
 
 	"hwvtpm/firmware"
 	"hwvtpm/firmware/engine"
+	_ "hwvtpm/firmware/sandbox" // acts before main if the first argument is --worker
+	"hwvtpm/firmware/wire"
 )
 
 // buildVersion is set by the Makefile.
@@ -31,6 +39,9 @@ func realMain(args []string) int {
 		fmt.Printf("hwvtpm-engine %s, libtpms %d.%d.%d\n", buildVersion, v>>16, v>>8&0xff, v&0xff)
 		return 0
 	}
+	if len(args) == 1 && args[0] == "--worker" {
+		return exitCode(firmware.RunWorker(firmware.WorkerConfig{SupervisorFD: wire.SupervisorFD, Log: os.Stderr}))
+	}
 	cfg, err := firmware.ParseArgs(args, os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -39,7 +50,11 @@ func realMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "error", err)
 		return 2
 	}
-	if err := firmware.Run(cfg); err != nil {
+	return exitCode(firmware.Run(cfg))
+}
+
+func exitCode(err error) int {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "error", err)
 		return 1
 	}

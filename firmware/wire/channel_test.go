@@ -147,6 +147,10 @@ func TestPage(t *testing.T) {
 	if results[tpmcmd.ResultSuccess] != 3*tpmcmd.Classes || results[tpmcmd.ResultOther] != 1 {
 		t.Errorf("results %v", results)
 	}
+	w.Reset()
+	if r.ReadHistogram(1) != (Histogram{}) || r.Commands() != 0 || r.Seq() != 1 {
+		t.Errorf("after a reset: %+v, %d commands, last number %d", r.ReadHistogram(1), r.Commands(), r.Seq())
+	}
 	// What a worker that was taken over writes is bounded.
 	for i := range mem[:PageSize] {
 		mem[i] = 0xff

@@ -9,7 +9,7 @@
 //	card                                    worker
 //	 | Setup, with descriptors                |
 //	 |--------------------------------------->|
-//	 |                                  Ready |  or Save first, if it makes a TPM
+//	 |                                  Ready |  after a Save, if it makes a TPM
 //	 |<---------------------------------------|
 //	 |                                   Save |  for each new permanent state,
 //	 |<---------------------------------------|  which is in the shared memory

@@ -13,7 +13,8 @@ const pageWords = PageSize / 8
 
 // Page is the status page of a worker, in shared memory. Each word is atomic by
 // itself and no two are read at one moment. The worker, and one goroutine of it,
-// writes; the card reads, at any time, and bounds what it reads.
+// writes; the card reads, at any time, and bounds what it reads. All but the
+// sequence number begin with the worker, which zeroes them.
 //
 //	word  0  state of the slot (abi.SlotState)
 //	      1  last sequence number on record
@@ -52,6 +53,15 @@ const (
 type Histogram struct {
 	Count [tpmcmd.Buckets]uint64
 	Sum   uint64 // ns
+}
+
+// Reset zeroes all but the sequence number. It is for a worker that begins.
+func (p *Page) Reset() {
+	for i := range p.w {
+		if i != wordSeq {
+			p.w[i].Store(0)
+		}
+	}
 }
 
 // SetState tells the state of the slot.
