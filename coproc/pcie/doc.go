@@ -5,7 +5,7 @@
 //
 // How the function is reached is a [Transport]. There is one for vfio-user
 // ([VFIOUser]), by which a program uses a simulated card without a virtual
-// machine and without privilege.
+// machine and without privilege, and one for the kernel's VFIO ([VFIO]).
 //
 // # What the card may do
 //
