@@ -8,6 +8,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+
+	"hwvtpm/coproc/abi"
 )
 
 // Causes of this package's errors; test for them with errors.Is.
@@ -64,6 +66,12 @@ func ParsePublic(text []byte) (ed25519.PublicKey, error) {
 		return nil, err
 	}
 	return key.Public().(ed25519.PublicKey), nil
+}
+
+// Prove answers a card's challenge: it opens the slot whose access key this is,
+// on that card, once.
+func Prove(key ed25519.PrivateKey, c abi.Challenge) abi.Proof {
+	return abi.Proof(ed25519.Sign(key, abi.OpenMessage(c.Serial, c.ID, c.Nonce)))
 }
 
 // block reads the one PEM block of text and gives the 32 bytes after prefix.

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/coproc/abi"
 )
 
 // The key of RFC 8410, 10.3.
@@ -183,4 +185,26 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q: not the same key again, %v", text, err)
 		}
 	})
+}
+
+func TestProve(t *testing.T) {
+	key, err := Parse([]byte(rfcPrivate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := abi.Challenge{Number: 1, ID: [16]byte{2}, Serial: [16]byte{3}, Nonce: [32]byte{4}}
+	proof := Prove(key, c)
+	pub := key.Public().(ed25519.PublicKey)
+	if !ed25519.Verify(pub, abi.OpenMessage(c.Serial, c.ID, c.Nonce), proof[:]) {
+		t.Error("the proof does not hold")
+	}
+	for _, other := range []abi.Challenge{
+		{ID: [16]byte{9}, Serial: c.Serial, Nonce: c.Nonce},
+		{ID: c.ID, Serial: [16]byte{9}, Nonce: c.Nonce},
+		{ID: c.ID, Serial: c.Serial, Nonce: [32]byte{9}},
+	} {
+		if ed25519.Verify(pub, abi.OpenMessage(other.Serial, other.ID, other.Nonce), proof[:]) {
+			t.Errorf("the proof holds for %+v too", other)
+		}
+	}
 }
