@@ -27,7 +27,8 @@ var (
 	sys   = "golang.org/x/sys"
 	log   = "github.com/hashicorp/go-hclog"
 	gotpm = "github.com/google/go-tpm"
-	tests = []string{"pgregory.net/rapid", "github.com/google/go-cmp"}
+	prom  = []string{"github.com/prometheus/common", "github.com/prometheus/client_model"}
+	tests = append([]string{"pgregory.net/rapid", "github.com/google/go-cmp"}, prom...)
 )
 
 // rooms is the plan of the house. "*" stands for everything.
