@@ -80,6 +80,7 @@ func (s *Store) firstState(id sealed.SlotID, state []byte) error {
 }
 
 func (s *Store) removeDir(id sealed.SlotID) error {
+	s.setDurability(id, unknown)
 	if err := os.RemoveAll(s.slotPath(id, "")); err != nil {
 		return fmt.Errorf("remove slot's files: %w", err)
 	}
@@ -120,26 +121,53 @@ func (s *Store) RemoveFiles(id sealed.SlotID) error {
 	return s.removeDir(id)
 }
 
+// durability is what is known of a slot's state file.
+type durability uint8
+
+const (
+	unknown durability = iota // an earlier process may have been killed in between
+	unsure                    // a sync has failed
+	durable
+)
+
+func (s *Store) durability(id sealed.SlotID) durability {
+	s.onDiskMu.Lock()
+	defer s.onDiskMu.Unlock()
+	return s.onDisk[id]
+}
+
+func (s *Store) setDurability(id sealed.SlotID, d durability) {
+	s.onDiskMu.Lock()
+	defer s.onDiskMu.Unlock()
+	if d == unknown {
+		delete(s.onDisk, id)
+		return
+	}
+	s.onDisk[id] = d
+}
+
 // ReadState reads a slot's state as the disk has it, for good: what a later
 // check makes the newest is not lost by a power cut.
 func (s *Store) ReadState(id sealed.SlotID) ([]byte, error) {
 	path := s.slotPath(id, stateName)
-	sweep(filepath.Dir(path))
 	blob, err := sealed.NewFile(path).Read()
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	if s.isUnsure(id) {
-		// An error that was told once is not told again by another fsync:
+	switch s.durability(id) {
+	case unknown:
+		sweep(filepath.Dir(path))
+		err = settle(path)
+	case unsure:
+		// An error that was told once is not told again by another sync:
 		// only another write is sure.
 		err = s.replace(path, blob)
-	} else {
-		err = settle(path)
+	case durable:
 	}
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	s.setUnsure(id, false)
+	s.setDurability(id, durable)
 	return blob, nil
 }
 
@@ -153,7 +181,7 @@ func (s *Store) SaveState(l sealed.Label, state []byte) error {
 	err := s.replace(s.slotPath(l.Slot, stateName), state)
 	if err != nil {
 		if errors.Is(err, sealed.ErrUnsure) {
-			s.setUnsure(l.Slot, true)
+			s.setDurability(l.Slot, unsure)
 		}
 		return err
 	}
@@ -161,22 +189,6 @@ func (s *Store) SaveState(l sealed.Label, state []byte) error {
 		return fmt.Errorf("%w: %w", sealed.ErrUnsure, err)
 	}
 	return nil
-}
-
-func (s *Store) isUnsure(id sealed.SlotID) bool {
-	s.unsureMu.Lock()
-	defer s.unsureMu.Unlock()
-	return s.unsure[id]
-}
-
-func (s *Store) setUnsure(id sealed.SlotID, unsure bool) {
-	s.unsureMu.Lock()
-	defer s.unsureMu.Unlock()
-	if unsure {
-		s.unsure[id] = true
-	} else {
-		delete(s.unsure, id)
-	}
 }
 
 // openState authenticates a slot's state and says what it is.

@@ -51,8 +51,8 @@ type Store struct {
 	generation uint64   // of the table, of the last attempt to write it
 	failed     error    // the table takes no change any more
 
-	unsureMu sync.Mutex
-	unsure   map[sealed.SlotID]bool // slots whose state may not outlive a power cut
+	onDiskMu sync.Mutex
+	onDisk   map[sealed.SlotID]durability
 }
 
 func replaceFile(path string, data []byte) error { return sealed.NewFile(path).Replace(data) }
@@ -78,7 +78,7 @@ func Adopt(cfg Config, reason string) (*Store, []sealed.Adoption, error) {
 func open(cfg Config, reason string) (*Store, []sealed.Adoption, error) {
 	s := &Store{
 		dir: cfg.Dir, protection: cfg.Protection, replace: replaceFile,
-		unsure: map[sealed.SlotID]bool{},
+		onDisk: map[sealed.SlotID]durability{},
 	}
 	if err := openDir(s.dir); err != nil {
 		return nil, nil, err

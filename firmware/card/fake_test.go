@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package card
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/sealed"
+	"hwvtpm/firmware/wire"
+)
+
+// fake is a worker without a TPM: its permanent state is a number and its owner's
+// name, and its commands are words. A few of them make it hostile.
+type fake struct {
+	setup         wire.Setup
+	mem           []byte
+	page          *wire.Page
+	data, control int
+	slot          *sealed.Slot
+	generation    uint64
+	state         []byte // number (8), then the slot's id at creation
+	seq           uint64
+}
+
+func fakeWorker() {
+	b := make([]byte, wire.MaxMessage)
+	n, fds, err := wire.Receive(wire.SupervisorFD, b)
+	if err != nil {
+		os.Exit(0)
+	}
+	f := &fake{data: -1, control: -1}
+	f.setup, err = wire.ParseSetup(b[:n])
+	fakeMust(err)
+	f.mem, err = wire.MapShared(fds[0])
+	fakeMust(err)
+	f.page = wire.NewPage(f.mem)
+	if len(fds) == wire.MaxDescriptors {
+		f.data, f.control = fds[2], fds[3]
+	}
+	f.slot = fakeSlot(f.setup.Slot, f.setup.Key)
+	if f.setup.Flags&(wire.Create|wire.Clone) != 0 {
+		f.make()
+		os.Exit(0)
+	}
+	f.begin()
+	f.serve()
+}
+
+func fakeMust(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error fake worker:", err)
+		os.Exit(3)
+	}
+}
+
+func fakeSlot(id sealed.SlotID, key [32]byte) *sealed.Slot {
+	k, err := sealed.KeyFrom(key[:])
+	fakeMust(err)
+	s, err := sealed.NewSlot(id, k)
+	fakeMust(err)
+	return s
+}
+
+// make makes a "TPM": the number is 0, or the source's.
+func (f *fake) make() {
+	f.state = append(make([]byte, 8), f.setup.Slot[:]...)
+	if f.setup.Flags&wire.Clone != 0 {
+		source := fakeSlot(f.setup.Source, f.setup.SourceKey)
+		old, _, err := source.Open(nil, sealed.KindPermanent, f.mem[wire.BlobOffset:][:f.setup.BlobLen])
+		fakeMust(err)
+		copy(f.state, old[:8])
+	}
+	if status := f.save(); status != abi.StatusOK {
+		os.Exit(4)
+	}
+	eks := []abi.EK{{Handle: 0x81010001, Name: append([]byte{0, 11}, bytes.Repeat(f.setup.Slot[:], 2)...)}}
+	f.send(wire.AppendReady(nil, &wire.Ready{Generation: f.generation, Epoch: f.setup.Epoch, EKs: eks}))
+}
+
+// begin opens the state and says so.
+func (f *fake) begin() {
+	state, l, err := f.slot.Open(nil, sealed.KindPermanent, f.mem[wire.BlobOffset:][:f.setup.BlobLen])
+	if err != nil {
+		f.send(wire.AppendReady(nil, &wire.Ready{Status: abi.StatusCorrupt, Text: err.Error()}))
+		os.Exit(0)
+	}
+	f.state, f.generation = state, l.Generation
+	f.seq = f.setup.MinSeq
+	if f.setup.Flags&wire.Powered != 0 {
+		f.page.SetState(abi.SlotRunning)
+		f.page.SetSeq(f.seq)
+	}
+	f.send(wire.AppendReady(nil, &wire.Ready{Generation: l.Generation, Epoch: l.Epoch}))
+}
+
+func (f *fake) send(msg []byte) { fakeMust(wire.Send(wire.SupervisorFD, msg)) }
+
+// save saves the state as the next generation.
+func (f *fake) save() abi.Status {
+	f.generation = max(f.generation, f.setup.UsedGeneration) + 1
+	return f.saveAs(f.slot, f.generation, f.setup.Epoch)
+}
+
+func (f *fake) saveAs(slot *sealed.Slot, generation, epoch uint64) abi.Status {
+	blob, err := slot.Seal(nil, sealed.KindPermanent, generation, epoch, f.state)
+	fakeMust(err)
+	copy(f.mem[wire.BlobOffset:], blob)
+	f.send(wire.AppendSave(nil, wire.Save{Length: uint32(len(blob))}))
+	b := make([]byte, wire.MaxMessage)
+	for {
+		n, _, err := wire.Receive(wire.SupervisorFD, b)
+		if err != nil {
+			os.Exit(0)
+		}
+		if wire.MessageKind(b[:n]) == wire.KindSaved {
+			saved, err := wire.ParseSaved(b[:n])
+			fakeMust(err)
+			return saved.Status
+		}
+		parkLater = true
+	}
+}
+
+// parkLater: the order to exit came while a save was waited for.
+var parkLater bool
+
+func (f *fake) serve() {
+	b := make([]byte, abi.MaxMessage+1)
+	for !parkLater {
+		fds := []unix.PollFd{{Fd: int32(f.data), Events: unix.POLLIN}, {Fd: wire.SupervisorFD, Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil {
+			continue
+		}
+		if fds[1].Revents != 0 {
+			os.Exit(0) // park, or the card is gone
+		}
+		n, err := unix.Read(f.data, b)
+		if err != nil || n == 0 {
+			os.Exit(0)
+		}
+		f.answer(b[:n])
+	}
+	os.Exit(0)
+}
+
+func (f *fake) answer(msg []byte) {
+	sub, err := abi.ParseSubmission(msg)
+	fakeMust(err)
+	f.page.SetBusy(true)
+	f.page.Touch(monotonic())
+	c := abi.Completion{Op: sub.Op, Seq: sub.Seq, Slot: sub.Slot}
+	switch sub.Op {
+	case abi.OpPowerOn:
+		f.page.SetState(abi.SlotRunning)
+	case abi.OpExecute:
+		c.Payload = f.execute(sub.Payload)
+		f.seq = max(f.seq, sub.Seq)
+		f.page.SetSeq(f.seq)
+		f.page.SetCounters(wire.Counters{Commands: f.page.Commands() + 1})
+	}
+	f.page.SetBusy(false)
+	unix.Write(f.data, abi.AppendCompletion(nil, &c))
+	if sub.Op == abi.OpClose {
+		os.Exit(0)
+	}
+}
+
+// execute runs a command. What it answers begins with "ok" if it was done.
+func (f *fake) execute(cmd []byte) []byte {
+	word, arg, _ := strings.Cut(string(cmd), " ")
+	switch word {
+	case "add": // durable
+		n := binary.LittleEndian.Uint64(f.state)
+		binary.LittleEndian.PutUint64(f.state, n+1)
+		if status := f.save(); status != abi.StatusOK {
+			binary.LittleEndian.PutUint64(f.state, n)
+			if status != abi.StatusStorage {
+				os.Exit(5)
+			}
+			return []byte("not stored")
+		}
+		return fmt.Appendf(nil, "ok %d", n+1)
+	case "get":
+		return fmt.Appendf(nil, "ok %d %x", binary.LittleEndian.Uint64(f.state), f.state[8:])
+	case "uid":
+		return fmt.Appendf(nil, "ok %d", os.Getuid())
+	case "fds":
+		entries, _ := os.ReadDir("/proc/self/fd")
+		return fmt.Appendf(nil, "ok %d", len(entries))
+	case "env":
+		return fmt.Appendf(nil, "ok %q", os.Environ())
+	case "minseq":
+		return fmt.Appendf(nil, "ok %d %#x", f.setup.MinSeq, uint32(f.setup.Flags))
+	case "sleep":
+		d, _ := time.ParseDuration(arg)
+		time.Sleep(d)
+		return []byte("ok")
+	}
+	return f.misbehave(word)
+}
+
+// misbehave breaks the protocol with the card. It does not come back if the card
+// does what it should.
+func (f *fake) misbehave(how string) []byte {
+	switch how {
+	case "crash":
+		unix.Kill(os.Getpid(), unix.SIGKILL)
+	case "stall": // deaf
+		time.Sleep(2 * time.Minute)
+		os.Exit(6)
+	case "save-foreign":
+		f.saveAs(fakeSlot(sealed.SlotID{9}, [32]byte{9}), f.generation+1, f.setup.Epoch)
+	case "save-old":
+		f.saveAs(fakeSlot(f.setup.Slot, f.setup.Key), f.generation, f.setup.Epoch)
+	case "save-future":
+		f.saveAs(f.slot, f.generation+1, f.setup.Epoch+1)
+	case "save-garbage":
+		copy(f.mem[wire.BlobOffset:], slices.Repeat([]byte{0xa5}, 4096))
+		f.send(wire.AppendSave(nil, wire.Save{Length: 4096}))
+	case "save-huge":
+		f.send(wire.AppendSave(nil, wire.Save{Length: 0xffffffff}))
+	case "ready":
+		f.send(wire.AppendReady(nil, &wire.Ready{}))
+	case "garbage":
+		f.send([]byte("garbage"))
+	case "descriptor":
+		fakeMust(wire.Send(wire.SupervisorFD, wire.AppendSave(nil, wire.Save{Length: 1}), 0))
+	case "flood":
+		for { // never reads an answer
+			blob, err := f.slot.Seal(nil, sealed.KindPermanent, f.generation+1, f.setup.Epoch, f.state)
+			fakeMust(err)
+			f.generation++
+			copy(f.mem[wire.BlobOffset:], blob)
+			if wire.Send(wire.SupervisorFD, wire.AppendSave(nil, wire.Save{Length: uint32(len(blob))})) != nil {
+				os.Exit(0)
+			}
+		}
+	default:
+		return []byte("no such command")
+	}
+	time.Sleep(time.Minute)
+	return []byte("ok, and the card did not mind")
+}
