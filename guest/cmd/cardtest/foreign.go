@@ -64,7 +64,7 @@ func testForeignAddresses(t *testing.T) {
 			}
 		})
 	}
-	newRig(t, pcie.VFIO(card)).checkInterrupts("afterwards")
+	newRig(t, viaKernel()).checkInterrupts("afterwards")
 }
 
 // bare is the card without a driver.
@@ -75,7 +75,7 @@ type bare struct {
 
 func newBare(t *testing.T) *bare {
 	t.Helper()
-	tr, err := pcie.VFIO(card)(func() {})
+	tr, err := viaKernel()(func() {})
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}

@@ -3,7 +3,7 @@
 // Cardtest tests the driver of PCIe cards against a card of this machine,
 // through the kernel's VFIO. It is a test binary with the usual flags:
 //
-//	cardtest -test.v [-test.run REGEXP] [-card 0000:05:00.0]
+//	cardtest -test.v [-test.run REGEXP] [-card 0000:05:00.0] [-interface iommufd]
 //
 // It binds the card to vfio-pci, takes it for itself, and unplugs it from the
 // kernel on the way. What is on the card is lost. The VM tests run it in a
@@ -11,11 +11,14 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"regexp"
 	"testing"
+
+	"hwvtpm/coproc/pcie"
 )
 
 var tests = []testing.InternalTest{
@@ -29,12 +32,28 @@ var tests = []testing.InternalTest{
 	{Name: "TestUnplugWhileRunning", F: testUnplugWhileRunning},
 }
 
-// card is the address of the card under test.
-var card string
+var (
+	card  string // address of the card under test
+	iface pcie.VFIOInterface
+)
+
+var interfaces = map[string]pcie.VFIOInterface{"any": pcie.VFIOAny, "group": pcie.VFIOGroup, "iommufd": pcie.VFIOIOMMUFD}
+
+// viaKernel opens the card as the command line has it.
+func viaKernel() pcie.Opener {
+	return pcie.VFIOWith(card, pcie.VFIOOptions{Interface: iface})
+}
 
 func main() {
 	testing.Init()
 	flag.StringVar(&card, "card", "", "PCI `address` of the card (default: the only one that there is)")
+	flag.Func("interface", "`name` of VFIO's interface: any, group, iommufd (default any)", func(name string) error {
+		var ok bool
+		if iface, ok = interfaces[name]; !ok {
+			return errors.New("there is no such interface")
+		}
+		return nil
+	})
 	flag.Parse()
 	if err := prepare(); err != nil {
 		fmt.Fprintln(os.Stderr, "cardtest:", err)

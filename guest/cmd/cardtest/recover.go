@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc/coproctest/tpmtest"
-	"hwvtpm/coproc/pcie"
 )
 
 // slotVector tells of the slot's queue.
@@ -32,7 +31,7 @@ func (r *rig) checkInterrupts(when string) {
 }
 
 func testInterrupts(t *testing.T) {
-	r := newRig(t, pcie.VFIO(card))
+	r := newRig(t, viaKernel())
 	r.checkInterrupts("at first")
 	if n := r.restarts(); n != 0 {
 		t.Errorf("%d restarts, want none", n)
@@ -45,7 +44,7 @@ func tpmDigest(event string) tpmtest.Digest { return tpmtest.Extended(tpmtest.Di
 // testResetWhileRunning: a function level reset costs the slot its worker, and
 // the guest nothing.
 func testResetWhileRunning(t *testing.T) {
-	r := newRig(t, pcie.VFIO(card))
+	r := newRig(t, viaKernel())
 	r.tpm.Extend(10, "event")
 	key := r.tpm.CreateSRK()
 	for range 3 {
@@ -72,8 +71,8 @@ func testResetWhileRunning(t *testing.T) {
 
 // testSecondDriver: the kernel hands the card out once.
 func testSecondDriver(t *testing.T) {
-	r := newRig(t, pcie.VFIO(card))
-	_, err := pcie.VFIO(card)(func() {})
+	r := newRig(t, viaKernel())
+	_, err := viaKernel()(func() {})
 	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("second Open: %v, want EBUSY with an explanation", err)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/coproctest/tpmtest"
-	"hwvtpm/coproc/pcie"
 )
 
 // cmdGetRandom is TPM2_GetRandom of 32 bytes.
@@ -54,14 +53,14 @@ func (r *rig) checkGone() {
 }
 
 func testUnplug(t *testing.T) {
-	r := newRig(t, pcie.VFIO(card))
+	r := newRig(t, viaKernel())
 	r.tpm.Random(16)
 	r.unplugged()
 	r.checkGone()
 }
 
 func testUnplugWhileRunning(t *testing.T) {
-	r := newRig(t, pcie.VFIO(card))
+	r := newRig(t, viaKernel())
 	key := r.tpm.CreateSRK()
 	ended := make(chan struct{})
 	go func() {

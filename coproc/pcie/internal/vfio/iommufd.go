@@ -3,7 +3,10 @@
 package vfio
 
 import (
+	"errors"
 	"fmt"
+
+	"golang.org/x/sys/unix"
 )
 
 // ioas is an address space of iommufd.
@@ -42,6 +45,9 @@ func (h Host) openIOMMUFD(f function) (fd int, _ space, err error) {
 		return fd, nil, err
 	}
 	if _, err := ioctlBytes(fd, reqDeviceBindIOMMUFD, words(bindIOMMUFDSize, 0, uint32(s.fd), 0)); err != nil {
+		if errors.Is(err, unix.EINVAL) { // the kernel's word for a node that is in use
+			err = fmt.Errorf("%w (%w)", unix.EBUSY, err)
+		}
 		return fd, nil, fmt.Errorf("bind to iommufd: %w", explain(err))
 	}
 	alloc := words(12, 0, 0)
