@@ -26,6 +26,7 @@ type Device struct {
 	layouts  Layout
 	log      hclog.Logger
 	counters counters
+	observer observer
 
 	// powered and resetPending are written with mu held and read without:
 	// while the first is false or the second is true, no command reaches
@@ -114,7 +115,7 @@ func (d *Device) Handle(req *virtqueue.Request) uint32 {
 		r.status[0] = byte(StatusBadInput)
 		return uint32(len(req.Out))
 	}
-	n := d.execute(&r, int64(req.InTotal) > int64(len(req.In)))
+	n := d.observed(&r, int64(req.InTotal) > int64(len(req.In)))
 	if len(r.status) == 0 {
 		return uint32(n)
 	}
