@@ -60,11 +60,16 @@ func openKernel(address string, o VFIOOptions, onEnd func()) (*kernelFunction, e
 	if err != nil {
 		return nil, err
 	}
+	return startKernel(dev, !o.NoMap, onEnd)
+}
+
+// startKernel takes over dev.
+func startKernel(dev kernelDevice, mapped bool, onEnd func()) (*kernelFunction, error) {
 	k := &kernelFunction{dev: dev, onEnd: onEnd, done: make(chan struct{})}
 	for i := range k.events {
 		k.events[i] = -1
 	}
-	err = k.inspect(!o.NoMap)
+	err := k.inspect(mapped)
 	if err == nil {
 		err = k.listen()
 	}

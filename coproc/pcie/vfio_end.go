@@ -23,9 +23,23 @@ type kernelFunction struct {
 
 	mu     sync.RWMutex // held to read while the function is used
 	events [3]int       // eventfds, by why the function ends
-	dev    *vfio.Device
+	dev    kernelDevice
 	bar    *vfio.BAR
 	err    error // not nil: all of it is given back
+}
+
+// kernelDevice is a *vfio.Device, or what stands for one in a test.
+type kernelDevice interface {
+	CanReset() bool
+	Region(index uint32) (vfio.Region, error)
+	OpenBAR(index uint32, mapped bool) (*vfio.BAR, error)
+	Interrupts(index uint32) (uint32, error)
+	SetEvents(index uint32, eventFDs []int) error
+	ReadRegion(r vfio.Region, off uint64, b []byte) error
+	WriteRegion(r vfio.Region, off uint64, b []byte) error
+	MapDMA(fd int, iova, size uint64) error
+	Reset() error
+	Close()
 }
 
 // Why a function ends.
