@@ -43,7 +43,7 @@ prepare: ## fetch QEMU, guest kernels, packages (all targets do what they need)
 build: ## the programs, into build/
 	$(FETCH) packages go
 	@mkdir -p $(BUILD)
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm ./cmd/coprocd ./guest/cmd/vtpm-agent
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm ./cmd/coprocd ./cmd/vtpmctl ./guest/cmd/vtpm-agent
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/hwvtpm-engine
 
 .PHONY: driver
@@ -102,6 +102,7 @@ check: ## formatting, vet, staticcheck, modernizer, house rules, shell syntax
 .PHONY: install
 install: build ## programs and QEMU's description of the backend
 	install -D -m 0755 $(BUILD)/vhost-user-vtpm $(DESTDIR)$(PREFIX)/bin/vhost-user-vtpm
+	install -D -m 0755 $(BUILD)/vtpmctl $(DESTDIR)$(PREFIX)/bin/vtpmctl
 	install -D -m 0755 $(BUILD)/hwvtpm-engine $(DESTDIR)$(LIBEXECDIR)/hwvtpm-engine
 	install -d -m 0755 $(DESTDIR)$(VHOSTUSERDIR)
 	sed 's,@BINDIR@,$(PREFIX)/bin,' cmd/vhost-user-vtpm/50-vhost-user-vtpm.json >$(DESTDIR)$(VHOSTUSERDIR)/50-vhost-user-vtpm.json

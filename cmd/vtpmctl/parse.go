@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"hwvtpm/coproc/abi"
+)
+
+const usage = `Usage: vtpmctl [--socket PATH] [--json] COMMAND
+
+Manages the vTPMs in the slots of a coprocessor card.
+
+Card:
+  card                    the card, its protection and its counters
+  statement health        the same, signed by the card
+  statement ek NAME       the endorsement keys of a slot, signed by the card
+    --out FILE            keep the signed statement in a new FILE
+
+Slots:
+  slot list               all slots
+  slot show NAME          one slot
+  slot create NAME        make a slot with a new TPM
+  slot clone SOURCE NAME --new-identity
+                          make a slot with the contents of another that is not
+                          open; endorsement keys and access key are new
+    --keys LIST           keys to make: of rsa, p256, p384 (endorsement keys) and
+                          srk, or none (default rsa,p256,p384,srk)
+    --banks LIST          PCR banks: of sha1, sha256, sha384, sha512
+                          (default sha256,sha384)
+    --access-key FILE     bind the slot to this key (PEM, Ed25519, public or
+                          private) instead of a new one
+    --key-dir DIR         where the new key NAME.key goes (default HWVTPM_KEYS,
+                          else /var/lib/hwvtpm/keys for root, else
+                          ~/.config/hwvtpm/keys)
+  slot destroy NAME       destroy a slot for ever; there must be no client
+    --yes                 don't ask
+    --receipt FILE        keep the card's signed receipt in a new FILE
+  slot park NAME          put the TPM of an open slot to rest until it is used
+  slot lock NAME          let nobody open the slot
+  slot unlock NAME        undo lock
+  slot adopt NAME --reason TEXT
+                          accept state that is older than the card knows, such
+                          as a restored backup; it is logged, and shows
+TPM:
+  raw --slot NAME         TPM commands on stdin, responses on stdout, until the
+                          end of stdin. For tpm2-tools:
+                            TPM2TOOLS_TCTI="cmd:vtpmctl raw --slot NAME"
+    --key FILE            the slot's access key (default: NAME.key in --key-dir)
+    --key-dir DIR         as above
+    --run-id STRING       names the TPM's run. A TPM that is opened for the run
+                          it is in goes on as it was; for another run its power
+                          is cycled, so PCRs start over, and TPM2_Startup(CLEAR)
+                          is sent. The default is the same from one call to the
+                          next until the host boots, so PCRs and sessions last.
+                          A virtual machine that uses the slot has its own run.
+    --flush on|off        flush transient objects at the end, as a resource
+                          manager does, lest the TPM's memory fills up
+                          (default on)
+
+Everywhere:
+  --socket PATH           the daemon's socket (default HWVTPM_SOCKET, else
+                          ` + defaultSocket + `)
+  --json                  print JSON
+  --timeout DURATION      of a command to the card (default 2m)
+  --version, --help
+
+All but card, slot show and raw are for administrators of the card.
+
+Exit codes: 0 done; 1 failure; 2 wrong command line; 3 no such slot; 4 denied;
+5 the slot is in use.
+`
+
+// defaultSocket is where the daemon's unit puts it.
+const defaultSocket = "/run/hwvtpm/coprocd.sock"
+
+// invocation is the command line, checked.
+type invocation struct {
+	con     *console
+	cmd     command
+	args    []string // of the command
+	socket  string
+	json    bool
+	timeout time.Duration
+
+	keys      abi.Keys
+	banks     abi.Banks
+	accessKey string // file
+	keyDir    string
+	newID     bool
+	yes       bool
+	out       string // file
+	reason    string
+	slot      string
+	key       string // file
+	runID     string
+	flush     bool
+}
+
+// command is what the program can do.
+type command struct {
+	words string   // that name it
+	args  int      // how many more words it takes
+	flags []string // it takes beside those of all commands
+	run   func(*invocation, context.Context) error
+}
+
+var commands = []command{
+	{"card", 0, nil, (*invocation).card},
+	{"statement health", 0, []string{"out"}, (*invocation).statementHealth},
+	{"statement ek", 1, []string{"out"}, (*invocation).statementEK},
+	{"slot list", 0, nil, (*invocation).list},
+	{"slot show", 1, nil, (*invocation).show},
+	{"slot create", 1, []string{"keys", "banks", "access-key", "key-dir"}, (*invocation).create},
+	{"slot clone", 2, []string{"keys", "banks", "access-key", "key-dir", "new-identity"}, (*invocation).clone},
+	{"slot destroy", 1, []string{"yes", "receipt"}, (*invocation).destroy},
+	{"slot park", 1, nil, (*invocation).park},
+	{"slot lock", 1, nil, (*invocation).lock},
+	{"slot unlock", 1, nil, (*invocation).unlock},
+	{"slot adopt", 1, []string{"reason"}, (*invocation).adopt},
+	{"raw", 0, []string{"slot", "key", "key-dir", "run-id", "flush"}, (*invocation).raw},
+}
+
+var everywhere = []string{"socket", "json", "timeout"}
+
+// parse reads the command line. It prints help and version itself, and gives
+// flag.ErrHelp then.
+func parse(con *console, args []string) (*invocation, error) {
+	inv := &invocation{con: con}
+	var keys, banks, flush string
+	var showVersion bool
+	fs := flag.NewFlagSet("vtpmctl", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	fs.StringVar(&inv.socket, "socket", "", "")
+	fs.BoolVar(&inv.json, "json", false, "")
+	fs.DurationVar(&inv.timeout, "timeout", 2*time.Minute, "")
+	fs.BoolVar(&showVersion, "version", false, "")
+	fs.StringVar(&keys, "keys", abi.DefaultKeys.String(), "")
+	fs.StringVar(&banks, "banks", abi.DefaultBanks.String(), "")
+	fs.StringVar(&inv.accessKey, "access-key", "", "")
+	fs.StringVar(&inv.keyDir, "key-dir", "", "")
+	fs.BoolVar(&inv.newID, "new-identity", false, "")
+	fs.BoolVar(&inv.yes, "yes", false, "")
+	fs.StringVar(&inv.out, "out", "", "")
+	fs.StringVar(&inv.out, "receipt", "", "")
+	fs.StringVar(&inv.reason, "reason", "", "")
+	fs.StringVar(&inv.slot, "slot", "", "")
+	fs.StringVar(&inv.key, "key", "", "")
+	fs.StringVar(&inv.runID, "run-id", "", "")
+	fs.StringVar(&flush, "flush", "on", "")
+	words, err := mixed(fs, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		io.WriteString(con.out, usage)
+		return nil, err
+	case err != nil:
+		return nil, usagef("%v\nTry 'vtpmctl --help'.", err)
+	case showVersion:
+		fmt.Fprintln(con.out, "vtpmctl", version())
+		return nil, flag.ErrHelp
+	}
+	return inv, errors.Join(inv.setCommand(words, fs), inv.setChoices(keys, banks, flush))
+}
+
+// mixed parses flags that may stand before, between and behind other words.
+func mixed(fs *flag.FlagSet, args []string) (words []string, err error) {
+	for {
+		if err := fs.Parse(args); err != nil {
+			return nil, err
+		}
+		if fs.NArg() == 0 {
+			return words, nil
+		}
+		words, args = append(words, fs.Arg(0)), fs.Args()[1:]
+	}
+}
+
+// setCommand finds the command, and checks that it takes these words and flags.
+func (inv *invocation) setCommand(words []string, fs *flag.FlagSet) error {
+	line := strings.Join(words, " ")
+	for _, c := range commands {
+		rest, ok := strings.CutPrefix(line+" ", c.words+" ")
+		if !ok {
+			continue
+		}
+		inv.cmd, inv.args = c, strings.Fields(rest)
+		if len(inv.args) != c.args {
+			return usagef("%s takes %d more words, not %d (see --help)", c.words, c.args, len(inv.args))
+		}
+		return inv.checkFlags(fs)
+	}
+	if line == "" {
+		return usagef("give a command, or --help")
+	}
+	return usagef("%q is no command (see --help)", line)
+}
+
+func (inv *invocation) checkFlags(fs *flag.FlagSet) error {
+	taken := map[string]bool{}
+	for _, name := range append(everywhere, inv.cmd.flags...) {
+		taken[name] = true
+	}
+	var err error
+	fs.Visit(func(f *flag.Flag) {
+		if !taken[f.Name] {
+			err = usagef("%s does not take --%s (see --help)", inv.cmd.words, f.Name)
+		}
+	})
+	return err
+}
+
+func (inv *invocation) setChoices(keys, banks, flush string) (err error) {
+	if inv.keys, err = abi.ParseKeys(keys); err != nil {
+		return usagef("--keys: %w", err)
+	}
+	if inv.banks, err = abi.ParseBanks(banks); err != nil {
+		return usagef("--banks: %w", err)
+	}
+	if flush != "on" && flush != "off" {
+		return usagef("--flush %q is not on or off", flush)
+	}
+	inv.flush = flush == "on"
+	if inv.socket == "" {
+		inv.socket = inv.con.getenv("HWVTPM_SOCKET")
+	}
+	if inv.socket == "" {
+		inv.socket = defaultSocket
+	}
+	return nil
+}
+
+func (inv *invocation) run(ctx context.Context) error { return inv.cmd.run(inv, ctx) }
