@@ -76,6 +76,24 @@ func TestLatency(t *testing.T) {
 	}
 }
 
+func TestWritingAllocatesNothing(t *testing.T) {
+	var counts [tpmcmd.Buckets]uint64
+	var w Writer
+	write := func() {
+		w.text = w.text[:0]
+		f := w.Latencies("z_seconds", "Times.")
+		for c := range tpmcmd.Class(tpmcmd.Classes) {
+			f.Latency(&counts, 1e9, Label{"class", c.String()})
+		}
+		w.Counter("c_total", "Count.").Count(12, Label{"a", "b"}, Label{"c", "d"})
+		w.Gauge("g", "Gauge.").Sample(1.5)
+	}
+	write()
+	if n := testing.AllocsPerRun(100, write); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // Any text comes back as it was written.
 func TestLabelsSurvive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

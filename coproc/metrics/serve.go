@@ -55,29 +55,40 @@ func Serve(ctx context.Context, l net.Listener, collect func(*Writer)) error {
 	}
 }
 
+// buffers are what an exchange needs. They are used again, since a process that
+// does little else would keep the garbage of many scrapes.
+type buffers struct {
+	request [maxHeader]byte
+	answer  Writer
+}
+
+var exchanges = sync.Pool{New: func() any { return new(buffers) }}
+
 // answer serves one connection. Its errors are the peer's and nobody else's.
 func answer(ctx context.Context, c net.Conn, collect func(*Writer)) {
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(exchange))
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(0, 1)) })
 	defer stop()
-	status := readRequest(c)
+	x := exchanges.Get().(*buffers)
+	defer exchanges.Put(x)
+	status := readRequest(c, x.request[:])
 	if status == "" {
 		return
 	}
 	body, kind, allow := []byte(status+"\n"), "text/plain", ""
 	switch status {
 	case statusOK:
-		var w Writer
-		collect(&w)
-		body, kind = w.Bytes(), ContentType
+		x.answer.text = x.answer.text[:0]
+		collect(&x.answer)
+		body, kind = x.answer.Bytes(), ContentType
 	case statusMethod:
 		allow = "Allow: GET\r\n"
 	}
 	head := fmt.Appendf(nil, "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n%sConnection: close\r\n\r\n",
 		status, kind, len(body), allow)
-	buffers := net.Buffers{head, body}
-	_, _ = buffers.WriteTo(c)
+	parts := net.Buffers{head, body}
+	_, _ = parts.WriteTo(c)
 }
 
 // Status lines (RFC 9110, section 15).
@@ -91,8 +102,7 @@ const (
 
 // readRequest reads the head of a request and decides on the answer. "" means
 // that there is nobody to answer.
-func readRequest(c net.Conn) (status string) {
-	buf := make([]byte, maxHeader)
+func readRequest(c net.Conn, buf []byte) (status string) {
 	for n := 0; n < len(buf); {
 		m, err := c.Read(buf[n:])
 		n += m

@@ -54,56 +54,86 @@ var (
 )
 
 func (w *Writer) family(name, kind, help string) Family {
-	w.text = append(w.text, "# HELP "+name+" "+helpEscapes.Replace(help)+"\n# TYPE "+name+" "+kind+"\n"...)
+	b := append(w.text, "# HELP "...)
+	b = append(b, name...)
+	b = append(b, ' ')
+	b = append(b, helpEscapes.Replace(help)...)
+	b = append(b, "\n# TYPE "...)
+	b = append(b, name...)
+	b = append(b, ' ')
+	b = append(b, kind...)
+	w.text = append(b, '\n')
 	return Family{w: w, name: name}
 }
 
 // Sample adds the sample of one combination of labels.
 func (f Family) Sample(v float64, labels ...Label) {
-	f.sample("", strconv.AppendFloat(nil, v, 'g', -1, 64), labels)
+	f.head("", "", labels)
+	f.float(v)
 }
 
 // Count adds a sample that is a whole number.
 func (f Family) Count(v uint64, labels ...Label) {
-	f.sample("", strconv.AppendUint(nil, v, 10), labels)
+	f.head("", "", labels)
+	f.whole(v)
 }
 
 // Latency adds a histogram with the buckets of tpmcmd: how many latencies each
 // bucket has, and the sum of all in nanoseconds.
 func (f Family) Latency(counts *[tpmcmd.Buckets]uint64, sum uint64, labels ...Label) {
-	le := append(append([]Label(nil), labels...), Label{Name: "le"})
 	total := uint64(0)
 	for i, n := range counts {
 		total += n
-		le[len(labels)].Value = bound(i)
-		f.sample("_bucket", strconv.AppendUint(nil, total, 10), le)
+		f.head("_bucket", bounds[i], labels)
+		f.whole(total)
 	}
-	f.sample("_sum", strconv.AppendFloat(nil, float64(sum)/float64(time.Second), 'g', -1, 64), labels)
-	f.sample("_count", strconv.AppendUint(nil, total, 10), labels)
+	f.head("_sum", "", labels)
+	f.float(float64(sum) / float64(time.Second))
+	f.head("_count", "", labels)
+	f.whole(total)
 }
 
-// bound is the upper bound of a bucket in seconds.
-func bound(i int) string {
-	if i == tpmcmd.Buckets-1 {
-		return "+Inf"
+// bounds are the upper bounds of the buckets, in seconds.
+var bounds = func() (b [tpmcmd.Buckets]string) {
+	for i := range b {
+		b[i] = strconv.FormatFloat(tpmcmd.Bound(i).Seconds(), 'g', -1, 64)
 	}
-	return strconv.FormatFloat(tpmcmd.Bound(i).Seconds(), 'g', -1, 64)
-}
+	b[len(b)-1] = "+Inf"
+	return b
+}()
 
-func (f Family) sample(suffix string, value []byte, labels []Label) {
+// head appends all of a sample but its value. le, if there is one, is the bound
+// of a bucket.
+func (f Family) head(suffix, le string, labels []Label) {
 	b := append(f.w.text, f.name...)
 	b = append(b, suffix...)
-	for i, l := range labels {
-		b = append(b, "{,"[min(i, 1)])
-		b = append(b, l.Name...)
-		b = append(b, `="`...)
-		b = append(b, valueEscapes.Replace(strings.ToValidUTF8(l.Value, "\uFFFD"))...)
-		b = append(b, '"')
+	sep := byte('{')
+	for _, l := range labels {
+		b = appendLabel(b, sep, l.Name, l.Value)
+		sep = ','
 	}
-	if len(labels) > 0 {
+	if le != "" {
+		b = appendLabel(b, sep, "le", le)
+		sep = ','
+	}
+	if sep == ',' {
 		b = append(b, '}')
 	}
-	b = append(b, ' ')
-	b = append(b, value...)
-	f.w.text = append(b, '\n')
+	f.w.text = append(b, ' ')
+}
+
+func appendLabel(b []byte, sep byte, name, value string) []byte {
+	b = append(b, sep)
+	b = append(b, name...)
+	b = append(b, `="`...)
+	b = append(b, valueEscapes.Replace(strings.ToValidUTF8(value, "\uFFFD"))...)
+	return append(b, '"')
+}
+
+func (f Family) float(v float64) {
+	f.w.text = append(strconv.AppendFloat(f.w.text, v, 'g', -1, 64), '\n')
+}
+
+func (f Family) whole(v uint64) {
+	f.w.text = append(strconv.AppendUint(f.w.text, v, 10), '\n')
 }
