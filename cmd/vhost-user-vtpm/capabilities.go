@@ -35,7 +35,7 @@ func printCapabilities(w io.Writer) error {
 		ConfigSize:  vtpm.ConfigSize,
 		Queues:      1,
 		ResetPolicy: []string{string(vtpm.PolicyQMP), string(vtpm.PolicyKeep), string(vtpm.PolicyReset)},
-		Coproc:      []string{"sim"},
+		Coproc:      []string{"coprocd", "sim"},
 	})
 }
 

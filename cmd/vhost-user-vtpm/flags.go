@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"hwvtpm/coproc/abi"
 	"hwvtpm/vtpm"
 )
 
@@ -19,7 +20,10 @@ type config struct {
 	socketPath string      // listen here; exclusive with fd
 	socketMode os.FileMode // of socketPath
 	fd         int         // inherited socket, or -1
-	simDir     string      // --coproc sim:DIR
+	simDir     string      // --coproc sim:DIR, or empty
+	cardSocket string      // --coproc coprocd:SOCKET, or empty
+	slot       string      // of the card behind cardSocket
+	slotKey    string      // file of the slot's access key
 	fastCurves bool
 	engine     string
 	qmpPath    string
@@ -27,6 +31,7 @@ type config struct {
 	runName    string
 	layouts    vtpm.Layout
 	packed     bool
+	metrics    string // address, or none
 	logLevel   string
 	logFormat  string
 
@@ -35,6 +40,8 @@ type config struct {
 }
 
 const usage = `Usage: vhost-user-vtpm --socket-path PATH --coproc sim:DIR --qmp PATH [flags]
+       vhost-user-vtpm --socket-path PATH --coproc coprocd:SOCKET --slot NAME
+                       --slot-key FILE --qmp PATH [flags]
 
 Gives one virtual machine a TPM 2.0 on a virtio ring, over vhost-user.
 
@@ -43,16 +50,26 @@ Socket (one of):
   --fd N               use the inherited socket N, listening or connected
   --socket-mode MODE   access bits of --socket-path, octal (default 0600)
 
-TPM:
+TPM (one of):
+  --coproc coprocd:SOCKET
+                       the TPM lives in a slot of the card that all virtual
+                       machines of this host share, behind coprocd's SOCKET.
+                       When coprocd or the slot's worker dies, this program
+                       connects again, and the guest waits for it
+  --slot NAME          the slot
+  --slot-key FILE      the slot's access key (PEM, Ed25519, mode 0600), as
+                       'vtpmctl slot create' writes it; it is read each time
+                       that the slot is opened, and not kept
   --coproc sim:DIR     the TPM lives in a simulated coprocessor (a child
                        process) with its state in DIR. A missing or empty DIR
                        gets a new TPM; state that is damaged or not ours is an
                        error, never a new TPM.
-  --engine PATH        the simulated coprocessor's program (default:
+  --engine PATH        with sim: the simulated coprocessor's program (default:
                        hwvtpm-engine beside this program, else in
                        ../libexec/hwvtpm)
-  --fast-curves on|off  use OpenSSL's own code for P-256, P-384 and P-521, after
-                       a check against the generic code (default on)
+  --fast-curves on|off  with sim: use OpenSSL's own code for P-256, P-384 and
+                       P-521, after a check against the generic code
+                       (default on)
 
 When the TPM is reset:
   --qmp PATH           QEMU's monitor socket, for this program alone. The TPM is
@@ -75,13 +92,17 @@ Device:
   --packed on|off      offer the packed ring (default on)
 
 Other:
+  --metrics ADDR       answer a Prometheus server's GET /metrics at unix:PATH or
+                       HOST:PORT (default: nowhere)
   --log-level trace|debug|info|warn|error   (default info)
   --log-format text|json                    (default text)
   --print-capabilities  print this backend's capabilities as JSON and exit
   --version, --help
 
-Exit codes: 0 ended in order; 1 failure; 2 wrong command line; 3 the TPM's
-state can't be used (damaged, of another TPM, or in use).
+Exit codes: 0 ended in order; 1 failure; 2 wrong command line; 3 the TPM can't
+be used, and trying again won't help: its state is damaged, of another TPM, older
+than the card knows, sealed with another key, or in use; or there is no such
+slot, it is locked, or it does not open to this key.
 `
 
 // parseArgs reads the command line. It returns flag.ErrHelp after printing the
@@ -102,6 +123,8 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 	fs.StringVar(&mode, "socket-mode", "0600", "")
 	fs.StringVar(&fd, "fd", "", "")
 	fs.StringVar(&coprocSpec, "coproc", "", "")
+	fs.StringVar(&c.slot, "slot", "", "")
+	fs.StringVar(&c.slotKey, "slot-key", "", "")
 	fs.StringVar(&c.engine, "engine", "", "")
 	fs.StringVar(&curves, "fast-curves", "on", "")
 	fs.StringVar(&c.qmpPath, "qmp", "", "")
@@ -109,6 +132,7 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 	fs.StringVar(&c.runName, "run-id", "", "")
 	fs.StringVar(&layout, "layout", "both", "")
 	fs.StringVar(&packed, "packed", "on", "")
+	fs.StringVar(&c.metrics, "metrics", "", "")
 	fs.StringVar(&c.logLevel, "log-level", "info", "")
 	fs.StringVar(&c.logFormat, "log-format", "text", "")
 	fs.BoolVar(&c.printVersion, "version", false, "")
@@ -157,11 +181,30 @@ func (c *config) setSocket(fd, mode string) error {
 }
 
 func (c *config) setCoproc(spec string) error {
-	dir, ok := strings.CutPrefix(spec, "sim:")
-	if !ok || dir == "" {
-		return errors.New("give the coprocessor as --coproc sim:DIR")
+	kind, place, _ := strings.Cut(spec, ":")
+	switch {
+	case kind == "sim" && place != "":
+		c.simDir = place
+		if c.slot != "" || c.slotKey != "" {
+			return errors.New("--slot and --slot-key are for --coproc coprocd:SOCKET: a simulated coprocessor has one slot, and no key")
+		}
+		return nil
+	case kind == "coprocd" && place != "":
+		c.cardSocket = place
+		return c.checkSlot()
 	}
-	c.simDir = dir
+	return errors.New("give the coprocessor as --coproc coprocd:SOCKET or --coproc sim:DIR")
+}
+
+func (c *config) checkSlot() error {
+	switch {
+	case !abi.ValidName(c.slot):
+		return fmt.Errorf("--slot %q is not the name of a slot, which --coproc coprocd:SOCKET needs", c.slot)
+	case c.slotKey == "":
+		return errors.New("--coproc coprocd:SOCKET needs the slot's access key: give --slot-key FILE")
+	case c.engine != "":
+		return errors.New("--engine is for --coproc sim:DIR: coprocd starts its own")
+	}
 	return nil
 }
 

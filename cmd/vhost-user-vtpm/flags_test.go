@@ -27,6 +27,13 @@ func TestParseArgs(t *testing.T) {
 	}
 }
 
+func TestParseArgsCard(t *testing.T) {
+	c, err := parseArgs(strings.Fields("--fd 3 --coproc coprocd:/run/c --slot vm-a --slot-key k --reset-policy keep"), io.Discard)
+	if err != nil || c.cardSocket != "/run/c" || c.slot != "vm-a" || c.slotKey != "k" || c.simDir != "" {
+		t.Errorf("parseArgs = %+v, %v", c, err)
+	}
+}
+
 func TestParseArgsPolicy(t *testing.T) {
 	tests := []struct {
 		args string
@@ -73,6 +80,13 @@ func TestParseArgsRefuses(t *testing.T) {
 		"--socket-path=s --qmp=q",
 		"--socket-path=s --qmp=q --coproc=pcie:0",
 		"--socket-path=s --qmp=q --coproc=sim:",
+		"--socket-path=s --qmp=q --coproc=sim:d --slot=a",
+		"--socket-path=s --qmp=q --coproc=sim:d --slot-key=k",
+		"--socket-path=s --qmp=q --coproc=coprocd: --slot=a --slot-key=k",
+		"--socket-path=s --qmp=q --coproc=coprocd:c --slot=a",
+		"--socket-path=s --qmp=q --coproc=coprocd:c --slot-key=k",
+		"--socket-path=s --qmp=q --coproc=coprocd:c --slot=../a --slot-key=k",
+		"--socket-path=s --qmp=q --coproc=coprocd:c --slot=a --slot-key=k --engine=e",
 	} {
 		if c, err := parseArgs(strings.Fields(args), io.Discard); err == nil {
 			t.Errorf("parseArgs(%q) = %+v, want an error", args, c)
@@ -85,7 +99,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 	if _, err := parseArgs([]string{"--help"}, &help); !errors.Is(err, flag.ErrHelp) {
 		t.Fatalf("parseArgs(--help) = %v, want flag.ErrHelp", err)
 	}
-	for _, name := range []string{"socket-path", "fd", "socket-mode", "coproc", "engine", "qmp", "reset-policy",
+	for _, name := range []string{"socket-path", "fd", "socket-mode", "coproc", "slot", "slot-key", "engine", "qmp", "reset-policy",
 		"run-id", "fast-curves", "layout", "packed", "log-level", "log-format", "print-capabilities", "version", "help"} {
 		if !strings.Contains(help.String(), "--"+name) {
 			t.Errorf("--help does not mention --%s", name)

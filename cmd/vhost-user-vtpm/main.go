@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"hwvtpm/coproc"
@@ -19,7 +20,7 @@ const (
 	exitOK      = 0
 	exitFailure = 1 // something failed while running
 	exitUsage   = 2 // the command line is wrong
-	exitState   = 3 // the TPM's state can't be used: damaged, foreign, or in use
+	exitState   = 3 // the TPM can't be used, and trying again won't help
 )
 
 func main() {
@@ -45,15 +46,20 @@ func realMain(ctx context.Context, args []string) int {
 	return report(run(ctx, cfg))
 }
 
+// lasting are the causes that need an operator: a service manager that starts
+// the program again and again would only hide them.
+var lasting = []error{
+	coproc.ErrCorrupt, coproc.ErrForeign, coproc.ErrInUse, coproc.ErrRollback, coproc.ErrWrongKey,
+	coproc.ErrNotFound, coproc.ErrDenied, coproc.ErrLocked,
+}
+
 func report(err error) int {
 	if err == nil {
 		return exitOK
 	}
 	fmt.Fprintf(os.Stderr, "vhost-user-vtpm: %v\n", err)
-	for _, bad := range []error{coproc.ErrCorrupt, coproc.ErrForeign, coproc.ErrInUse} {
-		if errors.Is(err, bad) {
-			return exitState
-		}
+	if slices.ContainsFunc(lasting, func(bad error) bool { return errors.Is(err, bad) }) {
+		return exitState
 	}
 	return exitFailure
 }

@@ -73,17 +73,21 @@ func (l *lockedBuffer) String() string {
 // hang is how long a test waits for what takes milliseconds.
 const hang = 60 * time.Second
 
-// launch starts the program on a socket of its own. It may fail at once: see
-// wait.
+// launch starts the program on a socket of its own, with a simulated
+// coprocessor. It may fail at once: see wait.
 func launch(t *testing.T, state string, args ...string) *program {
+	t.Helper()
+	return launchWith(t, append([]string{"--coproc", "sim:" + state}, args...)...)
+}
+
+func launchWith(t *testing.T, args ...string) *program {
 	t.Helper()
 	dir, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &program{t: t, socket: filepath.Join(t.TempDir(), "s"), log: &lockedBuffer{}, done: make(chan error, 1)}
-	p.cmd = exec.Command(filepath.Join(dir, "vhost-user-vtpm"),
-		append([]string{"--socket-path", p.socket, "--coproc", "sim:" + state}, args...)...)
+	p.cmd = exec.Command(filepath.Join(dir, "vhost-user-vtpm"), append([]string{"--socket-path", p.socket}, args...)...)
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -101,18 +105,25 @@ func launch(t *testing.T, state string, args ...string) *program {
 func start(t *testing.T, state string, args ...string) *program {
 	t.Helper()
 	p := launch(t, state, args...)
+	p.ready()
+	return p
+}
+
+// ready waits until the program serves.
+func (p *program) ready() {
+	p.t.Helper()
 	// The socket's file is there a moment before it can be connected to.
 	for end := time.Now().Add(hang); ; time.Sleep(5 * time.Millisecond) {
 		if strings.Contains(p.log.String(), "vhost-user-vtpm: ready") {
-			return p
+			return
 		}
 		select {
 		case err := <-p.done:
-			t.Fatalf("the program ended: %v\n%s", err, p.log)
+			p.t.Fatalf("the program ended: %v\n%s", err, p.log)
 		default:
 		}
 		if time.Now().After(end) {
-			t.Fatalf("the program is not ready\n%s", p.log)
+			p.t.Fatalf("the program is not ready\n%s", p.log)
 		}
 	}
 }

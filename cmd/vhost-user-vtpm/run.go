@@ -11,20 +11,15 @@ import (
 	"runtime/debug"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc"
-	"hwvtpm/coproc/sim"
 	"hwvtpm/vhostuser"
 	"hwvtpm/virtqueue"
 	"hwvtpm/vtpm"
 )
-
-// openTimeout bounds the start of the coprocessor.
-const openTimeout = 30 * time.Second
 
 func newLogger(cfg config) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{
@@ -86,26 +81,12 @@ func run(ctx context.Context, cfg config) (err error) {
 	if err != nil {
 		return err
 	}
+	stop, err := b.serveMetrics(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	return b.serve(ctx, end)
-}
-
-func openSlot(ctx context.Context, cfg config, log hclog.Logger) (coproc.Device, coproc.Slot, error) {
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
-	card, err := sim.Open(sim.Config{
-		Dir:           cfg.simDir,
-		EnginePath:    cfg.engine,
-		GenericCurves: !cfg.fastCurves,
-		Logger:        log.Named("coproc"),
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	slot, err := card.OpenSlot(ctx, sim.SlotName)
-	if err != nil {
-		return nil, nil, errors.Join(err, card.Close())
-	}
-	return card, slot, nil
 }
 
 // backend is the device with what surrounds it in this program.
