@@ -52,6 +52,7 @@ type SlotStats struct {
 	Name               string
 	Life               abi.SlotLife
 	State              abi.SlotState // of a live one
+	Busy               bool          // it executes a command
 	Generation, Epoch  uint64
 	Commands, Restarts uint64
 }
@@ -92,7 +93,7 @@ func (s *slot) stats(st *Stats) liveStats {
 	}}
 	if s.run != nil {
 		p := s.run.page
-		one.State, one.live = p.State(), p.Commands()
+		one.State, one.Busy, one.live = p.State(), p.Busy(), p.Commands()
 		one.Commands += one.live
 		addPage(&st.Classes, &st.Results, p)
 	}
