@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"hwvtpm/firmware/card"
 )
 
 // Config describes a server to New.
 type Config struct {
 	// Open gives a session of the card to a client. Needed.
-	Open func(Principal) Session
+	Open func(card.Principal) Session
 
 	// Policy tells who is an administrator.
 	Policy Policy

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/card"
 )
 
 // conn is one client's connection.
@@ -59,9 +59,9 @@ func (c *conn) answer(ctx context.Context, packet []byte) error {
 	if err != nil {
 		return err
 	}
-	defer closeGrant(grant) // what was sent is the client's, and what wasn't nobody's
 	var rights []byte
 	if grant != nil {
+		defer grant.Close() // what was sent is the client's, and what wasn't nobody's
 		rights = unix.UnixRights(int(grant.Data.Fd()), int(grant.Control.Fd()))
 	}
 	c.sock.SetWriteDeadline(time.Now().Add(c.cfg.SendTimeout))
@@ -75,7 +75,7 @@ func (c *conn) answer(ctx context.Context, packet []byte) error {
 }
 
 // execute executes one packet and gives the packet of the answer.
-func (c *conn) execute(ctx context.Context, packet []byte) ([]byte, *Grant, error) {
+func (c *conn) execute(ctx context.Context, packet []byte) ([]byte, *card.Grant, error) {
 	sub, err := abi.ParseSubmission(packet)
 	if err != nil {
 		return nil, nil, err
@@ -83,17 +83,10 @@ func (c *conn) execute(ctx context.Context, packet []byte) ([]byte, *Grant, erro
 	r := c.session.Do(ctx, &sub, c.payload[:0])
 	done := abi.Completion{Op: sub.Op, Status: r.Status, Slot: sub.Slot, Seq: sub.Seq, Payload: r.Payload}
 	if len(r.Payload) > abi.MaxPayload {
-		closeGrant(r.Grant)
+		if r.Grant != nil {
+			r.Grant.Close()
+		}
 		return nil, nil, fmt.Errorf("answer of %d bytes: %w", len(r.Payload), abi.ErrMalformed)
 	}
 	return abi.AppendCompletion(c.out[:0], &done), r.Grant, nil
-}
-
-func closeGrant(g *Grant) {
-	if g == nil {
-		return
-	}
-	for _, f := range []*os.File{g.Data, g.Control} {
-		f.Close()
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/card"
 )
 
 // TestGarbage: what is no submission ends the connection it came on, and none
@@ -103,7 +104,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestLimitOfAllUsers(t *testing.T) {
-	s, err := New(Config{Open: func(Principal) Session { return nil }, MaxConns: 2, MaxConnsPerUser: 2})
+	s, err := New(Config{Open: func(card.Principal) Session { return nil }, MaxConns: 2, MaxConnsPerUser: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,8 +160,8 @@ func FuzzPacket(f *testing.F) {
 		if len(packet) > 0 && (abi.Opcode(packet[0]) == opWait || abi.Opcode(packet[0]) == opGrant) {
 			t.Skip("the fake's own opcode")
 		}
-		card := &fake{t: t}
-		c := &conn{session: card.open(Principal{})}
+		f := &fake{t: t}
+		c := &conn{session: f.open(card.Principal{})}
 		msg, _, err := c.execute(context.Background(), packet)
 		sub, perr := abi.ParseSubmission(packet)
 		if (err == nil) != (perr == nil) {

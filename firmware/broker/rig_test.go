@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/card"
 )
 
 // hang guards every wait.
@@ -34,7 +35,7 @@ type fake struct {
 	t  testing.TB
 	mu sync.Mutex // guards what follows
 
-	principals []Principal
+	principals []card.Principal
 	closed     int
 	waiting    chan struct{}
 	kept       []*os.File
@@ -42,7 +43,7 @@ type fake struct {
 
 type fakeSession struct{ card *fake }
 
-func (c *fake) open(p Principal) Session {
+func (c *fake) open(p card.Principal) Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.principals = append(c.principals, p)
@@ -55,20 +56,20 @@ func (s fakeSession) Close() {
 	s.card.closed++
 }
 
-func (s fakeSession) Do(ctx context.Context, sub *abi.Submission, dst []byte) Reply {
+func (s fakeSession) Do(ctx context.Context, sub *abi.Submission, dst []byte) card.Reply {
 	switch sub.Op {
 	case opEcho:
-		return Reply{Payload: append(dst, sub.Payload...)}
+		return card.Reply{Payload: append(dst, sub.Payload...)}
 	case opGrant:
-		return Reply{Grant: &Grant{Number: sub.Slot, Data: s.card.pipe(), Control: s.card.pipe()}}
+		return card.Reply{Grant: &card.Grant{Number: sub.Slot, Data: s.card.pipe(), Control: s.card.pipe()}}
 	case opBig:
-		return Reply{Payload: dst[:abi.MaxPayload]}
+		return card.Reply{Payload: dst[:abi.MaxPayload]}
 	case opWait:
 		s.card.waiting <- struct{}{}
 		<-ctx.Done()
-		return Reply{Status: abi.StatusInternal, Payload: append(dst, "the card is closed"...)}
+		return card.Reply{Status: abi.StatusInternal, Payload: append(dst, "the card is closed"...)}
 	}
-	return Reply{Status: abi.StatusBadOpcode}
+	return card.Reply{Status: abi.StatusBadOpcode}
 }
 
 // files gives the card's ends of what it has granted.
@@ -79,7 +80,7 @@ func (c *fake) files() []*os.File {
 }
 
 // principal gives who came first.
-func (c *fake) principal() Principal {
+func (c *fake) principal() card.Principal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.principals[0]

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/firmware/card"
 )
 
 // Server serves clients of a card. Its methods may be called from any
@@ -102,7 +104,7 @@ func (s *Server) serveConn(ctx context.Context, sock *net.UnixConn) {
 		return
 	}
 	defer s.leave(who.uid, admin)
-	c := &conn{cfg: &s.cfg, sock: sock, session: s.cfg.Open(Principal{Admin: admin, Name: who.String()})}
+	c := &conn{cfg: &s.cfg, sock: sock, session: s.cfg.Open(card.Principal{Admin: admin, Name: who.String()})}
 	if err := c.serve(ctx); err != nil {
 		s.mu.Lock()
 		s.stats.Broken++
