@@ -28,6 +28,7 @@ DESTDIR ?=
 PREFIX ?= /usr/local
 LIBEXECDIR ?= $(PREFIX)/libexec/hwvtpm
 VHOSTUSERDIR ?= $(PREFIX)/share/qemu/vhost-user
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 
 .PHONY: help
 help: ## this list
@@ -100,13 +101,18 @@ check: ## formatting, vet, staticcheck, modernizer, house rules, shell syntax
 	@echo "shell syntax" && for f in $$(git ls-files '*.sh' .ci/run); do bash -n $$f; done
 
 .PHONY: install
-install: build ## programs and QEMU's description of the backend
+install: build ## programs, systemd units, QEMU's description of the backend
 	install -D -m 0755 $(BUILD)/vhost-user-vtpm $(DESTDIR)$(PREFIX)/bin/vhost-user-vtpm
 	install -D -m 0755 $(BUILD)/vtpmctl $(DESTDIR)$(PREFIX)/bin/vtpmctl
+	install -D -m 0755 $(BUILD)/coprocd $(DESTDIR)$(PREFIX)/bin/coprocd
 	install -D -m 0755 $(BUILD)/hwvtpm-engine $(DESTDIR)$(LIBEXECDIR)/hwvtpm-engine
 	install -d -m 0755 $(DESTDIR)$(VHOSTUSERDIR)
 	sed 's,@BINDIR@,$(PREFIX)/bin,' cmd/vhost-user-vtpm/50-vhost-user-vtpm.json >$(DESTDIR)$(VHOSTUSERDIR)/50-vhost-user-vtpm.json
 	chmod 0644 $(DESTDIR)$(VHOSTUSERDIR)/50-vhost-user-vtpm.json
+	install -d -m 0755 $(DESTDIR)$(UNITDIR)
+	for unit in coprocd.service coprocd.socket; do \
+		sed 's,@BINDIR@,$(PREFIX)/bin,;s,@LIBEXECDIR@,$(LIBEXECDIR),' cmd/coprocd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit; \
+		chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit; done
 
 .PHONY: clean distclean
 clean: ## remove what was built

@@ -1,13 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Coprocd is a simulated card as a PCI function: it serves vfio-user on a
-// socket, to a host driver (package coproc/pcie) or to QEMU, and runs one
-// hwvtpm-engine for its slot.
-//
-//	coprocd --vfio-user SOCKET --state DIR --engine PATH
-//
-// The program itself holds no secret. It ends in order on SIGINT and SIGTERM.
-// Exit codes: 0 ended in order, 1 failed, 2 wrong command line.
 package main
 
 import (
@@ -24,28 +16,49 @@ import (
 // buildVersion is set by the Makefile.
 var buildVersion = "(devel)"
 
+// Exit codes. They are part of the interface.
+const (
+	exitOK      = 0
+	exitFailure = 1 // something failed while running
+	exitUsage   = 2 // the command line is wrong
+	exitStore   = 3 // the store can't be used: damaged, set back, of another key, or in use
+)
+
 func main() {
+	signal.Ignore(unix.SIGHUP) // there is nothing to read again
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	os.Exit(realMain(ctx, os.Args[1:]))
 }
 
 func realMain(ctx context.Context, args []string) int {
-	if len(args) == 1 && (args[0] == "--version" || args[0] == "-version") {
-		fmt.Println("coprocd", buildVersion)
-		return 0
-	}
-	cfg, err := parseArgs(args, os.Stderr)
+	cfg, err := parseArgs(args, os.Stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		return 0
+		return exitOK
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "coprocd:", err)
-		return 2
+		fmt.Fprintf(os.Stderr, "coprocd: %v\nTry 'coprocd --help'.\n", err)
+		return exitUsage
+	case cfg.printVersion:
+		fmt.Println("coprocd", buildVersion)
+		return exitOK
 	}
-	if err := run(ctx, cfg); err != nil {
-		fmt.Fprintln(os.Stderr, "coprocd:", err)
-		return 1
-	}
-	return 0
+	return report(run(ctx, cfg))
 }
+
+func report(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(os.Stderr, "coprocd: %v\n", err)
+	if _, ok := errors.AsType[storeError](err); ok {
+		return exitStore
+	}
+	return exitFailure
+}
+
+// storeError is a failure to open the store.
+type storeError struct{ error }
+
+// Unwrap returns the cause.
+func (e storeError) Unwrap() error { return e.error }

@@ -3,28 +3,42 @@
 package main
 
 import (
-	"context"
+	"errors"
+	"fmt"
 	"testing"
 )
 
-func TestExitCodes(t *testing.T) {
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	dir := t.TempDir()
+func TestUsageExitCodes(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
 		want int
 	}{
-		{[]string{"--version"}, 0},
-		{[]string{"--help"}, 0},
-		{nil, 2},
-		{[]string{"--no-such-flag"}, 2},
-		{[]string{"--vfio-user", "s"}, 2},
-		{[]string{"--vfio-user", dir, "--state", dir}, 1}, // a folder is not replaced
-		{[]string{"--vfio-user", dir + "/s", "--state", dir}, 0},
+		{[]string{"--version"}, exitOK},
+		{[]string{"--help"}, exitOK},
+		{nil, exitUsage},
+		{[]string{"--no-such-flag"}, exitUsage},
+		{[]string{"--socket", "s"}, exitUsage},
+		{[]string{"--store", "d"}, exitUsage},
+		{[]string{"--store", "d", "--socket", "s", "more"}, exitUsage},
 	} {
-		if got := realMain(ended, tt.args); got != tt.want {
+		if got := realMain(t.Context(), tt.args); got != tt.want {
 			t.Errorf("realMain(%q) = %d, want %d", tt.args, got, tt.want)
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	cause := errors.New("cause")
+	for _, tt := range []struct {
+		err  error
+		want int
+	}{
+		{nil, exitOK},
+		{cause, exitFailure},
+		{fmt.Errorf("open: %w", storeError{cause}), exitStore},
+	} {
+		if got := report(tt.err); got != tt.want {
+			t.Errorf("report(%v) = %d, want %d", tt.err, got, tt.want)
 		}
 	}
 }

@@ -5,92 +5,87 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sys/unix"
 
-	"hwvtpm/firmware/board"
+	"hwvtpm/firmware/card"
 )
 
-// config is what the program was told.
-type config struct {
-	socket   string // path of the vfio-user socket, replaced if it is one
-	stateDir string
-	engine   string
-	log      io.Writer
+func newLogger(cfg config) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{
+		Name:       "coprocd",
+		Level:      hclog.LevelFromString(cfg.logLevel),
+		Output:     os.Stderr,
+		JSONFormat: cfg.logFormat == "json",
+	})
 }
 
-func parseArgs(args []string, w io.Writer) (config, error) {
-	cfg := config{log: w}
-	fs := flag.NewFlagSet("coprocd", flag.ContinueOnError)
-	fs.SetOutput(w)
-	fs.StringVar(&cfg.socket, "vfio-user", "", "`socket` to serve vfio-user on")
-	fs.StringVar(&cfg.stateDir, "state", "", "state `directory` of the slot")
-	fs.StringVar(&cfg.engine, "engine", "", "`path` of hwvtpm-engine (default: beside this program)")
-	if err := fs.Parse(args); err != nil {
-		return config{}, err
+// run serves until ctx ends and then shuts down in order: no client is served any
+// more, the slots end, the anchor against rollback is written.
+func run(ctx context.Context, cfg config) (err error) {
+	log := newLogger(cfg)
+	if err := harden(log); err != nil {
+		return err
 	}
-	if fs.NArg() != 0 {
-		return config{}, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	if cfg.socket == "" || cfg.stateDir == "" {
-		return config{}, errors.New("--vfio-user and --state are needed")
-	}
-	err := cfg.resolve()
-	return cfg, err
-}
-
-// resolve makes paths absolute: engines run in another directory.
-func (c *config) resolve() error {
-	if c.engine == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("find own path: %w", err)
-		}
-		c.engine = filepath.Join(filepath.Dir(self), "hwvtpm-engine")
-	}
-	for _, p := range []*string{&c.stateDir, &c.engine} {
-		abs, err := filepath.Abs(*p)
-		if err != nil {
-			return err
-		}
-		*p = abs
-	}
-	return nil
-}
-
-// run serves clients until ctx ends.
-func run(ctx context.Context, cfg config) error {
-	l, err := listen(cfg.socket)
+	protection, tpm, err := openProtection(&cfg)
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	defer l.Close()
-	log := hclog.New(&hclog.LoggerOptions{Name: "coprocd", Output: cfg.log})
-	engine := board.Engine{Path: cfg.engine, StateDir: cfg.stateDir, Log: cfg.log}
-	return board.New(board.Config{Start: engine.Start, Logger: log}).Serve(ctx, l)
+	defer func() { err = errors.Join(err, tpm.Close()) }()
+	log.Info("opening the card", "store", cfg.storeDir, "storage-key", cfg.keyName(), "protection", protection.String())
+	c, err := openCard(&cfg, protection, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	f, err := openFaces(cfg, c, log)
+	if err != nil {
+		return err
+	}
+	tell(log, "READY=1\nSTATUS=serving")
+	log.Info("ready", "version", buildVersion)
+	defer tell(log, "STOPPING=1")
+	return f.serve(ctx, figures{c, f.broker, protection.String()}.collect)
 }
 
-// listen makes the socket, for its owner alone. One that a dead process left
-// behind is replaced; one that somebody serves is not.
-func listen(path string) (*net.UnixListener, error) {
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("%s is served by another process", path)
+// openCard opens the card that the store holds, or makes one.
+func openCard(cfg *config, p card.Protection, log hclog.Logger) (*card.Card, error) {
+	open := card.Open
+	if cfg.adopt != "" {
+		open = func(c card.Config) (*card.Card, error) { return card.Adopt(c, cfg.adopt) }
 	}
-	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSocket != 0 {
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
+	c, err := open(card.Config{
+		Dir:            cfg.storeDir,
+		Engine:         cfg.engine,
+		Protection:     p,
+		MaxLive:        cfg.maxLive,
+		Spares:         orNone(cfg.spares),
+		ParkAfter:      orNone(cfg.parkAfter),
+		WorkerUID:      cfg.workerUID,
+		GenericCurves:  !cfg.fastCurves,
+		AnchorInterval: cfg.anchor,
+		Logger:         log.Named("card"),
+	})
+	if err != nil {
+		return nil, storeError{fmt.Errorf("store %s: %w", cfg.storeDir, err)}
 	}
-	old := unix.Umask(0o177)
-	defer unix.Umask(old)
-	return net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	return c, nil
+}
+
+// orNone gives what the card takes for none, where zero is its default.
+func orNone[T int | time.Duration](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
+}
+
+// tell tells the service manager, if there is one.
+func tell(log hclog.Logger, state string) {
+	if err := notify(state); err != nil {
+		log.Warn("service manager", "error", err)
+	}
 }

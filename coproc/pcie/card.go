@@ -4,6 +4,7 @@ package pcie
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"hwvtpm/coproc"
@@ -16,9 +17,9 @@ type Card struct {
 	cfg Config
 	fn  *function
 
-	mu     sync.Mutex // guards what follows
-	slot   *slot.Slot // the open slot, if any
-	id     abi.Identity
+	mu     sync.Mutex            // guards what follows
+	slots  map[string]*slot.Slot // by name; nil: being opened
+	engine uint32                // its version, as the last opened slot said
 	closed bool
 }
 
@@ -29,8 +30,8 @@ func Open(cfg Config) (*Card, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, slot.OpError("open", "", err)
 	}
-	c := &Card{cfg: cfg}
-	c.fn = &function{cfg: &c.cfg}
+	c := &Card{cfg: cfg, slots: map[string]*slot.Slot{}}
+	c.fn = &function{cfg: &c.cfg, rings: map[int]*ring{}}
 	if err := c.fn.ready(); err != nil {
 		c.fn.close()
 		return nil, slot.OpError("open", "", err)
@@ -39,8 +40,11 @@ func Open(cfg Config) (*Card, error) {
 }
 
 // Info implements coproc.Device. The engine's version is known once a slot was
-// opened.
+// opened. The slots are those that can be opened over this function.
 func (c *Card) Info(context.Context) (coproc.Info, error) {
+	c.fn.mu.Lock()
+	slots := c.fn.queues - 1
+	c.fn.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -49,69 +53,87 @@ func (c *Card) Info(context.Context) (coproc.Info, error) {
 	return coproc.Info{
 		Driver:        "pcie",
 		ABIVersion:    abi.Version,
-		EngineVersion: c.id.EngineVersion,
+		EngineVersion: c.engine,
 		MaxTransfer:   coproc.MaxTransfer,
-		Slots:         1,
+		Slots:         slots,
 	}, nil
 }
 
 // OpenSlot implements coproc.Device.
 func (c *Card) OpenSlot(_ context.Context, name string) (coproc.Slot, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.closed:
-		return nil, slot.OpError("open", name, coproc.ErrClosed)
-	case name != SlotName:
-		return nil, slot.OpError("open", name, coproc.ErrNotFound)
-	case c.slot != nil:
-		return nil, slot.OpError("open", name, coproc.ErrInUse)
-	}
-	w, err := c.start()
-	if err != nil {
+	if err := c.reserve(name); err != nil {
 		return nil, slot.OpError("open", name, err)
 	}
-	c.id = w.Identity()
-	c.slot = slot.New(slot.Config{
-		Name:         SlotName,
-		Logger:       c.cfg.Logger,
+	start := func() (slot.Worker, error) {
+		w, err := startWorker(c.fn, name)
+		if err != nil {
+			return nil, err // not a nil *worker in an interface
+		}
+		return w, nil
+	}
+	w, err := start()
+	if err != nil {
+		c.forget(name)
+		return nil, slot.OpError("open", name, err)
+	}
+	s := slot.New(slot.Config{
+		Name:         name,
+		Logger:       c.cfg.Logger.With("slot", name),
 		Timeout:      c.cfg.Timeout,
 		CancelGrace:  c.cfg.CancelGrace,
 		AdminTimeout: c.cfg.AdminTimeout,
-		Start:        c.start,
-		Release:      c.release,
+		Start:        start,
+		Release:      func(*slot.Slot) { c.forget(name) },
 	}, w)
-	return c.slot, nil
-}
-
-// start starts a worker for slot 0.
-func (c *Card) start() (slot.Worker, error) {
-	w, err := startWorker(c.fn)
-	if err != nil {
-		return nil, err // not a nil *worker in an interface
+	c.mu.Lock()
+	c.engine = w.Identity().EngineVersion
+	late := c.closed
+	if !late {
+		c.slots[name] = s
 	}
-	return w, nil
+	c.mu.Unlock()
+	if late {
+		return nil, slot.OpError("open", name, errors.Join(coproc.ErrClosed, s.Close()))
+	}
+	return s, nil
 }
 
-// release forgets a slot that was closed.
-func (c *Card) release(s *slot.Slot) {
+// reserve takes a name for the one who is to open it.
+func (c *Card) reserve(name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.slot == s {
-		c.slot = nil
+	if c.closed {
+		return coproc.ErrClosed
 	}
+	if _, open := c.slots[name]; open {
+		return coproc.ErrInUse
+	}
+	c.slots[name] = nil
+	return nil
+}
+
+// forget gives a name back.
+func (c *Card) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.slots, name)
 }
 
 // Close implements coproc.Device.
 func (c *Card) Close() error {
 	c.mu.Lock()
-	open := c.slot
+	var open []*slot.Slot
+	for _, s := range c.slots {
+		if s != nil {
+			open = append(open, s)
+		}
+	}
 	c.closed = true
 	c.mu.Unlock()
-	var err error
-	if open != nil {
-		err = open.Close()
+	var errs []error
+	for _, s := range open {
+		errs = append(errs, s.Close())
 	}
 	c.fn.close()
-	return err
+	return errors.Join(errs...)
 }

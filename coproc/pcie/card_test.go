@@ -4,12 +4,14 @@ package pcie
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc"
+	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/admin"
 	"hwvtpm/coproc/coproctest"
 )
 
@@ -40,6 +44,9 @@ type coprocd struct {
 	socket string
 	dir    string
 	cmd    *exec.Cmd
+
+	mu   sync.Mutex // guards what follows
+	keys map[string]ed25519.PrivateKey
 }
 
 // startCoprocd starts a card for the length of the test.
@@ -49,7 +56,7 @@ func startCoprocd(t testing.TB) *coprocd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &coprocd{t: t, dir: dir, socket: filepath.Join(dir, "card.sock")}
+	d := &coprocd{t: t, dir: dir, socket: filepath.Join(dir, "card.sock"), keys: map[string]ed25519.PrivateKey{}}
 	d.start()
 	t.Cleanup(func() {
 		d.end(unix.SIGTERM)
@@ -60,7 +67,7 @@ func startCoprocd(t testing.TB) *coprocd {
 
 func (d *coprocd) start() {
 	d.t.Helper()
-	d.cmd = exec.Command(filepath.Join(programs, "coprocd"), "--vfio-user", d.socket, "--state", filepath.Join(d.dir, "tpm"))
+	d.cmd = exec.Command(filepath.Join(programs, "coprocd"), "--vfio-user", d.socket, "--store", filepath.Join(d.dir, "store"))
 	d.cmd.Stderr = testWriter{d.t}
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
@@ -104,17 +111,57 @@ func (d *coprocd) engines() (pids []int) {
 	return pids
 }
 
+// key gives the access key of a slot, which is made when it is asked for first.
+func (d *coprocd) key(name string) (ed25519.PrivateKey, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.keys[name] == nil {
+		_, key, err := ed25519.GenerateKey(nil)
+		if err != nil {
+			return nil, err
+		}
+		d.keys[name] = key
+	}
+	return d.keys[name], nil
+}
+
 func (d *coprocd) config() Config {
 	log := hclog.New(&hclog.LoggerOptions{Output: testWriter{d.t}, Level: hclog.Info})
-	return Config{Open: VFIOUser(d.socket, 0), Logger: log}
+	return Config{Open: VFIOUser(d.socket, 0), Key: d.key, Logger: log}
+}
+
+// open opens the card.
+func (d *coprocd) open() *Card {
+	d.t.Helper()
+	c, err := Open(d.config())
+	if err != nil {
+		d.t.Fatalf("Open: %v", err)
+	}
+	d.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// create makes slots, over the function's own admin queue. Without endorsement
+// keys that is fast.
+func (d *coprocd) create(c *Card, names ...string) {
+	d.t.Helper()
+	for _, name := range names {
+		key, err := d.key(name)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		req := abi.SlotCreate{Keys: abi.KeyP256EK, Banks: abi.DefaultBanks, Name: name, AccessKey: [32]byte(key.Public().(ed25519.PublicKey))}
+		if _, err := admin.New(c).Create(d.t.Context(), req); err != nil {
+			d.t.Fatalf("create slot %s: %v", name, err)
+		}
+	}
 }
 
 func TestConformance(t *testing.T) {
 	coproctest.Run(t, func(t *testing.T) coproc.Device {
-		c, err := Open(startCoprocd(t).config())
-		if err != nil {
-			t.Fatalf("Open: %v", err)
-		}
+		d := startCoprocd(t)
+		c := d.open()
+		d.create(c, coproctest.SlotName)
 		return c
 	})
 }

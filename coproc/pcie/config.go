@@ -3,19 +3,21 @@
 package pcie
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
 
-// SlotName is the name of slot 0, the only one that this driver opens yet.
-const SlotName = "default"
-
 // Config describes a card to Open.
 type Config struct {
 	// Open opens the card's function, at first and after it was lost.
 	Open Opener
+
+	// Key gives the access key of a slot, by the slot's name. Needed to open
+	// slots.
+	Key func(name string) (ed25519.PrivateKey, error)
 
 	// Logger takes the driver's log. Nil: none.
 	Logger hclog.Logger
@@ -29,13 +31,17 @@ type Config struct {
 	CancelGrace time.Duration
 
 	// AdminTimeout bounds everything that is not a command: a card may have
-	// to start an engine or wait for a disk. Zero: 30 s.
+	// to start an engine or wait for a disk. What makes keys, as the creation
+	// of a slot does, has Timeout beside. Zero: 30 s.
 	AdminTimeout time.Duration
 }
 
 func (c *Config) setDefaults() error {
 	if c.Open == nil {
 		return errors.New("no transport")
+	}
+	if c.Key == nil {
+		c.Key = func(string) (ed25519.PrivateKey, error) { return nil, errors.New("no access key") }
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()

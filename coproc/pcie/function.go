@@ -13,8 +13,14 @@ import (
 	"hwvtpm/coproc/abi"
 )
 
-// vectors is the number of queues, and of the vectors that tell of them.
+// vectors is the least a function has to have: one MSI-X vector for the admin
+// queue and one for a slot.
 const vectors = 2
+
+// maxQueues is how many queues the driver uses: the admin queue and those of the
+// first 64 slots. Their pages are mapped for the card at once, each by itself if
+// there is an IOMMU of QEMU's in between.
+const maxQueues = 65
 
 // Configuration space that the driver writes (PCI Local Bus 3.0, 6.2.2).
 const (
@@ -33,7 +39,9 @@ type function struct {
 	mu     sync.Mutex // guards what follows
 	t      Transport  // nil: to be opened
 	mem    *memory    // of t
+	queues int        // that this card and this driver have
 	admin  *ring      // nil: to be reset and enabled
+	rings  map[int]*ring
 	closed bool
 }
 
@@ -53,7 +61,11 @@ func (f *function) readyLocked() error {
 			return nil
 		}
 		f.cfg.Logger.Warn("card is reset")
+		f.endRings()
 		err := f.t.Reset()
+		if err == nil {
+			err = f.examine()
+		}
 		if err == nil {
 			err = f.enable()
 		}
@@ -70,15 +82,37 @@ func (f *function) readyLocked() error {
 	return nil
 }
 
-// dropLocked lets go of the transport and of all that the card saw.
+// endRings gives up the queues of all slots: their users notice, and open their
+// slots again.
+func (f *function) endRings() {
+	for _, r := range f.rings {
+		r.end()
+	}
+	clear(f.rings)
+}
+
+// dropLocked lets go of the transport and of all that the card saw. Memory that
+// users of rings still look at stays until they are done.
 func (f *function) dropLocked() {
+	f.endRings()
+	f.endAdmin()
 	if f.t != nil {
 		f.t.Close()
 	}
 	if f.mem != nil {
-		f.mem.close()
+		f.mem.release()
 	}
-	f.t, f.mem, f.admin = nil, nil, nil
+	f.t, f.mem = nil, nil
+}
+
+// endAdmin gives up the admin queue, so that the function is reset before it is
+// used again.
+func (f *function) endAdmin() {
+	if f.admin != nil {
+		f.admin.end()
+		f.admin.release()
+		f.admin = nil
+	}
 }
 
 // open opens the transport and gives the card its memory.
@@ -92,33 +126,56 @@ func (f *function) open() (err error) {
 	if err := f.t.Map(f.mem.fd, memoryIOVA, memorySize); err != nil {
 		return fmt.Errorf("map memory: %w", err)
 	}
-	if err := f.t.SetVectors(f.mem.events[:]); err != nil {
+	if err := f.examine(); err != nil {
+		return err
+	}
+	if err := f.t.SetVectors(f.mem.events[:f.queues]); err != nil {
 		return fmt.Errorf("set vectors: %w", err)
 	}
 	return f.enable()
 }
 
-// enable resets the card's queues and takes the admin queue into service.
-func (f *function) enable() error {
+// examine makes the registers accessible and looks whether they are a card's.
+func (f *function) examine() error {
 	command := []byte{commandMemory | commandBusMaster, 0}
 	if err := f.t.WriteConfig(pciCommand, command); err != nil {
 		return fmt.Errorf("set bus master: %w", err)
 	}
-	magic, err := f.read(abi.RegMagic)
-	if err != nil {
-		return err
+	var words [4]uint32
+	for i, off := range []uint64{abi.RegMagic, abi.RegVersion, abi.RegCap, abi.RegCap + 4} {
+		var err error
+		if words[i], err = f.read(off); err != nil {
+			return err
+		}
 	}
-	version, err := f.read(abi.RegVersion)
-	if err != nil {
-		return err
+	if words[0] != abi.RegistersMagic || words[1]>>16 != abi.RegistersVersion>>16 {
+		return fmt.Errorf("registers begin %#x, %#x: %w", words[0], words[1], errNoCard)
 	}
-	if magic != abi.RegistersMagic || version>>16 != abi.RegistersVersion>>16 {
-		return fmt.Errorf("registers begin %#x, %#x: %w", magic, version, errNoCard)
+	caps := abi.ParseCapabilities(uint64(words[2]) | uint64(words[3])<<32)
+	if caps.Slots < 1 || caps.Vectors < vectors || caps.MaxEntries < ringEntries {
+		return fmt.Errorf("capabilities %+v: %w", caps, errNoCard)
 	}
+	f.queues = min(1+int(caps.Slots), int(caps.Vectors), maxQueues)
+	return nil
+}
+
+// enable resets the card's queues and takes the admin queue into service.
+func (f *function) enable() error {
 	if err := f.write(abi.RegControl, abi.ControlReset); err != nil {
 		return err
 	}
-	r := newRing(f.t, f.mem, 0)
+	f.admin = newRing(f.t, f.mem, 0)
+	err := f.startAdmin(f.admin)
+	if err == nil {
+		err = f.identify()
+	}
+	if err != nil {
+		f.endAdmin()
+	}
+	return err
+}
+
+func (f *function) startAdmin(r *ring) error {
 	for _, reg := range []struct {
 		off uint64
 		v   uint32
@@ -132,10 +189,7 @@ func (f *function) enable() error {
 			return err
 		}
 	}
-	if err := f.awaitReady(); err != nil {
-		return err
-	}
-	return f.identify(r)
+	return f.awaitReady()
 }
 
 // awaitReady waits for the card to be ready, as long as it says it may take.
@@ -161,75 +215,19 @@ func (f *function) awaitReady() error {
 }
 
 // identify asks the card over its admin queue, which is ours if that works.
-func (f *function) identify(r *ring) error {
-	c, err := command(r, &abi.Submission{Op: abi.OpCardIdentify}, f.cfg.AdminTimeout)
+func (f *function) identify() error {
+	b, err := command(f.admin, &abi.Submission{Op: abi.OpCardIdentify}, f.cfg.AdminTimeout)
 	if err != nil {
 		return err
 	}
-	id, err := abi.ParseCardIdentity(c.Payload)
+	id, err := abi.ParseCardIdentity(b)
 	if err != nil {
 		return err
 	}
 	if id.Min > abi.Version || id.Max < abi.MinVersion || id.Slots < 1 || id.MaxPayload < abi.MaxPayload {
 		return fmt.Errorf("card is %+v: %w", id, coproc.ErrUnsupported)
 	}
-	f.admin = r
 	return nil
-}
-
-// run runs an admin command on a function that is ready. If it gets no answer
-// the function is reset before the next.
-func (f *function) run(sub *abi.Submission) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.runLocked(sub)
-}
-
-func (f *function) runLocked(sub *abi.Submission) error {
-	if f.admin == nil {
-		return errStopped
-	}
-	_, err := command(f.admin, sub, f.cfg.AdminTimeout)
-	if _, refused := errors.AsType[*coproc.Error](err); err != nil && !refused {
-		f.admin = nil
-	}
-	return err
-}
-
-// command runs one submission that must succeed.
-func command(r *ring, sub *abi.Submission, timeout time.Duration) (abi.Completion, error) {
-	if err := r.submit(sub); err != nil {
-		return abi.Completion{}, err
-	}
-	c, err := r.wait(sub, timeout)
-	if err != nil {
-		return c, err
-	}
-	if c.Status != abi.StatusOK {
-		return c, &coproc.Error{Op: "admin", Status: c.Status, Err: coproc.StatusError(c.Status)}
-	}
-	return c, nil
-}
-
-// newSlotRing makes the function ready and gives slot 0 a new queue.
-func (f *function) newSlotRing() (*ring, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err := f.readyLocked(); err != nil {
-		return nil, err
-	}
-	// Whoever had the queue before is not to use its pages any more.
-	if err := f.runLocked(&abi.Submission{Op: abi.OpQueueDelete}); err != nil {
-		return nil, fmt.Errorf("delete queue: %w", err)
-	}
-	r := newRing(f.t, f.mem, 1)
-	payload := abi.AppendQueueConfig(nil, &abi.QueueConfig{
-		SQ: r.at[pageSQ], CQ: r.at[pageCQ], Entries: ringEntries, Vector: 1,
-	})
-	if err := f.runLocked(&abi.Submission{Op: abi.OpQueueCreate, Payload: payload}); err != nil {
-		return nil, fmt.Errorf("create queue: %w", err)
-	}
-	return r, nil
 }
 
 // close lets go of the card. It is idempotent.

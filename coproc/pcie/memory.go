@@ -5,6 +5,7 @@ package pcie
 import (
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -19,26 +20,28 @@ const (
 	pageAnswer  = 3
 	queuePages  = 4
 
-	memorySize = vectors * queuePages * abi.PageSize
+	memorySize = maxQueues * queuePages * abi.PageSize
 	memoryIOVA = 1 << 20
 )
 
 // memory is what the card sees of this process, and the events by which it
-// calls. It lives as long as one transport.
+// calls. It lives as long as one transport, and as the last ring of it is used.
 type memory struct {
 	fd     int
 	mem    []byte
-	events [vectors]int
+	events [maxQueues]int
+	users  atomic.Int32
 }
 
 func newMemory() (m *memory, err error) {
 	m = &memory{fd: -1}
+	m.users.Store(1)
 	for i := range m.events {
 		m.events[i] = -1
 	}
 	defer func() {
 		if err != nil {
-			m.close()
+			m.release()
 		}
 	}()
 	if m.fd, err = unix.MemfdCreate("hwvtpm-card", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING); err != nil {
@@ -84,8 +87,15 @@ func signal(event int) {
 	unix.Write(event, one[:])
 }
 
-// close may be called once, when the card is not to use the memory any more.
-func (m *memory) close() {
+// hold adds a user. There must be one already.
+func (m *memory) hold() { m.users.Add(1) }
+
+// release is each user's last call. The card must not use the memory any more
+// when the last one makes it.
+func (m *memory) release() {
+	if m.users.Add(-1) > 0 {
+		return
+	}
 	for _, n := range append(m.events[:], m.fd) {
 		if n >= 0 {
 			unix.Close(n)

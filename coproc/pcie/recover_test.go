@@ -13,6 +13,7 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/coproctest"
 	"hwvtpm/coproc/coproctest/tpmtest"
 	"hwvtpm/coproc/internal/slot"
 )
@@ -29,24 +30,29 @@ type rig struct {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, d: startCoprocd(t)}
-	var err error
-	if r.card, err = Open(r.d.config()); err != nil {
-		t.Fatalf("Open: %v", err)
-	}
-	t.Cleanup(func() { r.card.Close() })
-	if r.slot, err = r.card.OpenSlot(t.Context(), SlotName); err != nil {
+	r.card = r.d.open()
+	r.d.create(r.card, coproctest.SlotName)
+	r.slot, r.tpm = startSlot(t, r.card, coproctest.SlotName)
+	return r
+}
+
+// startSlot opens a slot and starts its TPM.
+func startSlot(t testing.TB, c *Card, name string) (coproc.Slot, *tpmtest.TPM) {
+	t.Helper()
+	s, err := c.OpenSlot(t.Context(), name)
+	if err != nil {
 		t.Fatalf("OpenSlot: %v", err)
 	}
-	if _, err := r.slot.PowerOn(t.Context(), coproc.RunID{1}); err != nil {
+	if _, err := s.PowerOn(t.Context(), coproc.RunID{1}); err != nil {
 		t.Fatalf("PowerOn: %v", err)
 	}
-	r.tpm = tpmtest.New(t, func(cmd []byte) ([]byte, error) {
+	tpm := tpmtest.New(t, func(cmd []byte) ([]byte, error) {
 		resp := make([]byte, coproc.MaxTransfer)
-		n, err := r.slot.Execute(t.Context(), coproc.Command{Bytes: cmd}, resp)
+		n, err := s.Execute(t.Context(), coproc.Command{Bytes: cmd}, resp)
 		return resp[:n], err
 	})
-	r.tpm.Startup()
-	return r
+	tpm.Startup()
+	return s, tpm
 }
 
 // post writes a word to the card behind the driver's back.

@@ -29,6 +29,7 @@ const watchPeriod = 250 * time.Millisecond
 // goroutine at a time; end may be called by any.
 type ring struct {
 	t      Transport
+	m      *memory // held
 	number int
 	event  int
 
@@ -43,9 +44,10 @@ type ring struct {
 	ended atomic.Bool // the pages and the event may be gone
 }
 
-// newRing makes an empty ring in its pages.
+// newRing makes an empty ring in its pages. Its user calls release at last.
 func newRing(t Transport, m *memory, number int) *ring {
-	r := &ring{t: t, number: number, event: m.events[number], phase: true}
+	m.hold()
+	r := &ring{t: t, m: m, number: number, event: m.events[number], phase: true}
 	for i, p := range []*[]byte{&r.sq, &r.cq, &r.payload, &r.answer} {
 		*p, r.at[i] = m.page(number, i)
 		clear(*p)
@@ -58,7 +60,7 @@ func (r *ring) submit(sub *abi.Submission) error {
 	if r.ended.Load() {
 		return io.EOF
 	}
-	e := abi.SubmissionEntry{Submission: *sub, Length: uint32(len(sub.Payload)), AnswerAt: r.at[pageAnswer]}
+	e := abi.SubmissionEntry{Submission: *r.stamp(sub), Length: uint32(len(sub.Payload)), AnswerAt: r.at[pageAnswer]}
 	if e.Length > abi.MaxPayload {
 		return fmt.Errorf("payload of %d bytes: %w", e.Length, abi.ErrMalformed)
 	}
@@ -71,6 +73,17 @@ func (r *ring) submit(sub *abi.Submission) error {
 	var word [4]byte
 	binary.LittleEndian.PutUint32(word[:], r.tail)
 	return r.t.Post(abi.DoorbellOffset(r.number)+abi.DoorbellTail, word[:])
+}
+
+// stamp gives sub with the number of the ring's slot. The admin queue's
+// submissions name theirs themselves.
+func (r *ring) stamp(sub *abi.Submission) *abi.Submission {
+	if r.number == 0 {
+		return sub
+	}
+	s := *sub
+	s.Slot = uint32(r.number - 1)
+	return &s
 }
 
 var (
@@ -113,7 +126,7 @@ func (r *ring) complete(sub *abi.Submission) (abi.Completion, error) {
 	if err != nil {
 		return abi.Completion{}, err
 	}
-	if e.Op != sub.Op || e.Seq != sub.Seq || e.Slot != sub.Slot || int(e.Queue) != r.number || e.Phase != r.phase {
+	if e.Op != sub.Op || e.Seq != sub.Seq || e.Slot != r.stamp(sub).Slot || int(e.Queue) != r.number || e.Phase != r.phase {
 		return abi.Completion{}, fmt.Errorf("completion of another submission: %w", abi.ErrMalformed)
 	}
 	if r.next++; r.next == ringEntries {
@@ -153,6 +166,12 @@ func (r *ring) end() {
 	if !r.ended.Swap(true) {
 		signal(r.event)
 	}
+}
+
+// release is the last call of the ring's user, after end.
+func (r *ring) release() {
+	r.wipe()
+	r.m.release()
 }
 
 // waitEvent waits for an event, and consumes it, or for the timeout.

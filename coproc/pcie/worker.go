@@ -11,8 +11,8 @@ import (
 	"hwvtpm/coproc/internal/slot"
 )
 
-// worker is the slot's queue from its creation to its end, and with it one
-// worker on the card. It implements slot.Worker.
+// worker is a slot that was opened, from the creation of its queue to the end.
+// It implements slot.Worker.
 type worker struct {
 	*ring
 	fn *function
@@ -21,14 +21,14 @@ type worker struct {
 
 var _ slot.Worker = (*worker)(nil)
 
-// startWorker makes the slot's queue and has the card start a worker.
-func startWorker(f *function) (*worker, error) {
-	r, err := f.newSlotRing()
+// startWorker opens the slot of a name and has its TPM greeted.
+func startWorker(f *function, name string) (*worker, error) {
+	r, err := f.openSlot(name)
 	if err != nil {
 		return nil, err
 	}
 	w := &worker{ring: r, fn: f}
-	if w.id, err = slot.Greet(w, SlotName, f.cfg.AdminTimeout); err != nil {
+	if w.id, err = slot.Greet(w, name, f.cfg.AdminTimeout); err != nil {
 		w.Kill()
 		return nil, err
 	}
@@ -76,9 +76,9 @@ func (w *worker) Kill() string {
 	return "queue deleted"
 }
 
-// delete deletes the slot's queue, which ends the card's worker.
+// delete deletes the slot's queue, which closes the slot.
 func (w *worker) delete() error {
-	w.end() // first: the pages and the event may go with the next reset
-	w.wipe()
-	return w.fn.run(&abi.Submission{Op: abi.OpQueueDelete})
+	w.end() // first: the pages and the event may go
+	defer w.release()
+	return w.fn.deleteQueue(w.ring)
 }

@@ -15,47 +15,35 @@ import (
 	"hwvtpm/coproc/abi/vfiouser"
 )
 
-// slots is how many slots a card has.
-const slots = 1
+// slots is how many slots of a card the function shows: those with the lowest
+// numbers. One message of vfio-user carries 16 eventfds, and a driver behind an
+// IOMMU maps four pages for each: more is possible, and slower to set up.
+const slots = 64
 
 // vectors is the number of MSI-X vectors: one for each queue.
 const vectors = 1 + slots
 
-// Worker is one life of the slot's TPM, and its end of the slot channel.
-type Worker interface {
-	// Send hands over one submission, a whole message of the channel.
-	Send(msg []byte) error
+// The MSI-X table ends before the pending bits.
+const _ = uint(abi.BarMSIXPending - abi.BarMSIXTable - vectors*msixEntrySize)
 
-	// Receive waits for the next completion. An error, or a length of zero,
-	// means that the worker is gone. Called by one goroutine.
-	Receive(b []byte) (int, error)
-
-	// Cancel asks for the end of the command seq. It does not block.
-	Cancel(seq uint64)
-
-	// Close ends the worker in order, and by force if it takes too long; Kill
-	// by force at once. Both wait until it has let go of the slot's state,
-	// and make Receive return.
-	Close()
-	Kill()
-}
-
-// Config describes a card.
+// Config describes a board.
 type Config struct {
-	// Start starts a worker for the slot.
-	Start func() (Worker, error)
+	// Open gives a session of the card with the rights of an administrator:
+	// who has the function has the card. Needed.
+	Open func() Session
 
 	// IDs are the function's. Zero: ExperimentalIDs.
 	IDs IDs
 
-	// Logger takes the card's log. Nil: none.
+	// Logger takes the board's log. Nil: none.
 	Logger hclog.Logger
 }
 
 // Card is one PCI function.
 type Card struct {
-	cfg Config
-	log hclog.Logger
+	cfg   Config
+	log   hclog.Logger
+	tasks sync.WaitGroup // of the present client
 
 	mu      sync.Mutex // guards what follows
 	pci     *configSpace
@@ -66,7 +54,8 @@ type Card struct {
 	fatal   abi.Fault
 	reg     adminRegisters
 	admin   queue
-	slot    slot
+	office  *office // nil: the admin queue is not in service
+	slots   [slots]slot
 }
 
 // New gives a card as it is after power-up.
@@ -77,7 +66,11 @@ func New(cfg Config) *Card {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
-	return &Card{cfg: cfg, log: cfg.Logger, pci: newConfigSpace(cfg.IDs)}
+	c := &Card{cfg: cfg, log: cfg.Logger, pci: newConfigSpace(cfg.IDs)}
+	for i := range c.slots {
+		c.slots[i].number = uint32(i)
+	}
+	return c
 }
 
 // Serve serves the clients of l, one after the other, until ctx ends or l is
@@ -109,8 +102,10 @@ func (c *Card) ServeConn(sock *net.UnixConn) error {
 	return vfiouser.Serve(sock, (*function)(c))
 }
 
-// disconnect forgets a client and all that was its.
+// disconnect forgets a client and all that was its, and waits until nobody works
+// for it any more.
 func (c *Card) disconnect() {
+	defer c.tasks.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.resetFunction()
@@ -135,8 +130,10 @@ func (c *Card) reset() {
 
 // stop ends all queues. mu is held.
 func (c *Card) stop() {
-	c.endSlot()
-	c.admin = queue{}
+	for i := range c.slots {
+		c.slots[i].end()
+	}
+	c.endAdmin()
 	c.control = 0
 }
 

@@ -4,16 +4,17 @@
 // vfio-user client: a host driver, or QEMU, which shows it to a guest.
 // docs/coprocessor-abi.md describes the function.
 //
-// A [Card] moves bytes: it takes submissions out of the host's memory, hands
-// them to the slot's [Worker] over the slot channel, and puts the answers
-// back. It parses no TPM command and holds no secret, so that what a hostile
-// host can reach is a process apart from the one with the TPM. A worker that
-// dies costs its slot one StatusLost; a client that breaks the protocol loses
-// its session.
+// A [Card] moves bytes: it takes submissions out of the host's memory and puts the
+// answers back. Those of the admin queue are executed by a session of package
+// card, and those of a slot's queue go over the channel that the session gave when
+// the slot was opened. It parses no TPM command. A slot that is lost costs one
+// StatusLost; a client that breaks the protocol loses its session, and what it had
+// open is closed.
 //
 // # Goroutines
 //
-// The goroutine of [Card.Serve] takes what the client sends, one more per
-// worker takes what the worker answers. One mutex guards the card; it is held
-// while a worker is started and ended, and never while one works.
+// The goroutine of [Card.Serve] takes what the client sends, one for each open
+// slot takes what the slot answers, and one executes an admin command. One mutex
+// guards the board; it is held while bytes are moved, and never while anybody
+// works.
 package board

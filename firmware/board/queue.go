@@ -32,15 +32,29 @@ func (c *Card) ring(q *queue, tail uint32) {
 		return
 	}
 	q.tail = tail
-	c.work()
+	if q.number == 0 {
+		c.work()
+	} else {
+		c.feed(&c.slots[q.number-1])
+	}
 }
 
 // work does what is to do on all queues.
 func (c *Card) work() {
-	for c.pci.busMaster() && c.admin.pending() {
+	for c.pci.busMaster() && c.admin.pending() && !c.office.busy {
 		c.runAdmin()
 	}
-	c.feedSlot()
+	for i := range c.slots {
+		c.feed(&c.slots[i])
+	}
+}
+
+// queueOf gives queue number n of the doorbell pages.
+func (c *Card) queueOf(n uint64) *queue {
+	if n == 0 {
+		return &c.admin
+	}
+	return &c.slots[n-1].queue
 }
 
 // fault stops a queue, and tells the client.

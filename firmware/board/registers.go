@@ -53,12 +53,21 @@ func (c *Card) readWord(off uint64) uint32 {
 		return uint32(c.reg.cq >> 32)
 	case abi.RegAdminEntries:
 		return c.reg.entries
-	case abi.DoorbellOffset(0) + abi.DoorbellState:
-		return c.admin.state.Word()
-	case abi.DoorbellOffset(1) + abi.DoorbellState:
-		return c.slot.queue.state.Word()
+	}
+	if q, reg, ok := doorbell(off); ok && reg == abi.DoorbellState {
+		return c.queueOf(q).state.Word()
 	}
 	return 0
+}
+
+// doorbell tells which queue's doorbell page an offset is in, and where.
+func doorbell(off uint64) (queue, reg uint64, ok bool) {
+	if off < abi.BarDoorbells {
+		return 0, 0, false
+	}
+	off -= abi.BarDoorbells
+	queue, reg = off/abi.DoorbellStride, off%abi.DoorbellStride
+	return queue, reg, queue <= slots
 }
 
 func (c *Card) status() uint32 {
@@ -102,12 +111,19 @@ func (c *Card) writeWord(off uint64, v uint32) {
 		c.reg.cq = high(c.reg.cq)
 	case abi.RegAdminEntries:
 		c.reg.entries = v
-	case abi.DoorbellOffset(0) + abi.DoorbellTail:
-		c.ring(&c.admin, v)
-	case abi.DoorbellOffset(1) + abi.DoorbellTail:
-		c.ring(&c.slot.queue, v)
-	case abi.DoorbellOffset(1) + abi.DoorbellCancel:
-		c.cancel(v)
+	default:
+		c.ringDoorbell(off, v)
+	}
+}
+
+func (c *Card) ringDoorbell(off uint64, v uint32) {
+	q, reg, ok := doorbell(off)
+	switch {
+	case !ok:
+	case reg == abi.DoorbellTail:
+		c.ring(c.queueOf(q), v)
+	case reg == abi.DoorbellCancel && q > 0:
+		c.slots[q-1].cancel(v)
 	}
 }
 
@@ -130,5 +146,6 @@ func (c *Card) enable() {
 		return
 	}
 	c.control = abi.ControlEnable
+	c.office = newOffice(c.cfg.Open())
 	c.admin = newQueue(0, abi.QueueConfig{SQ: c.reg.sq, CQ: c.reg.cq, Entries: uint16(c.reg.entries)})
 }

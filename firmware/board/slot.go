@@ -3,113 +3,110 @@
 package board
 
 import (
+	"errors"
 	"fmt"
 
 	"hwvtpm/coproc/abi"
 )
 
-// slot is a slot's queue and the worker that executes what comes on it. A
-// worker's life begins with the first OpIdentify and ends with OpClose, with
-// the queue, or by accident.
+// slot is what the function shows of one slot of the card: its queue, and the
+// channel to what executes what comes on it. OpSlotOpen brings the channel. It
+// ends with OpClose, with the queue, or by accident.
 type slot struct {
+	number uint32
 	queue  queue
-	worker Worker              // nil: none
-	busy   bool                // the worker has a submission
+	link   *link               // nil: the slot is not open
+	busy   bool                // a submission is with the slot
 	entry  abi.SubmissionEntry // that one
 	buf    [abi.MaxMessage]byte
 }
 
-// feedSlot hands the next submission to the worker if it has none.
-func (c *Card) feedSlot() {
-	s := &c.slot
+// feed hands the slot its next submission if it has none.
+func (c *Card) feed(s *slot) {
 	for c.pci.busMaster() && !s.busy && s.queue.pending() {
 		e, payload, ok := c.take(&s.queue, s.buf[abi.HeaderSize:])
 		if !ok {
 			continue
 		}
-		if e.Slot != 0 {
+		if e.Slot != s.number {
 			c.complete(&s.queue, &e, abi.StatusNoSlot, 0, nil)
 			continue
 		}
-		if s.worker == nil && e.Op == abi.OpIdentify {
-			c.startWorker()
-		}
-		if s.worker == nil {
+		if s.link == nil {
 			c.complete(&s.queue, &e, abi.StatusLost, 0, nil)
 			continue
 		}
-		abi.PutSubmissionHeader(s.buf[:], &e.Submission, len(payload))
+		sub := e.Submission
+		sub.Slot = 0 // the channel has one slot only
+		abi.PutSubmissionHeader(s.buf[:], &sub, len(payload))
 		msg := s.buf[:abi.HeaderSize+len(payload)]
 		s.busy, s.entry = true, e
-		if err := s.worker.Send(msg); err != nil {
-			c.lost(s.worker, err)
+		if err := s.link.send(msg); err != nil {
+			c.lost(s, err)
 		}
 		clear(msg)
 	}
 }
 
-func (c *Card) startWorker() {
-	w, err := c.cfg.Start()
-	if err != nil {
-		c.log.Error("worker cannot be started", "error", err)
-		return
+// open gives the slot a channel. A queue that it has goes on with it.
+func (c *Card) open(s *slot, l *link) {
+	if s.link != nil {
+		c.lost(s, errors.New("opened again"))
 	}
-	c.slot.worker = w
-	go c.listen(w)
+	s.link = l
+	c.tasks.Go(func() { c.listen(s, l) })
 }
 
-// listen takes the worker's completions until it is gone.
-func (c *Card) listen(w Worker) {
+// listen takes completions until the channel is gone.
+func (c *Card) listen(s *slot, l *link) {
 	var buf [abi.MaxMessage + 1]byte // one more, to notice what is too long
 	for {
-		n, err := w.Receive(buf[:])
+		n, err := l.receive(buf[:])
 		ended := err != nil || n == 0
 		c.mu.Lock()
-		if c.slot.worker == w { // else it was ended on purpose
+		if s.link == l { // else it was ended on purpose
 			if !ended {
-				err = c.answer(w, buf[:n])
+				err = c.answer(s, buf[:n])
 			}
 			if ended || err != nil {
-				c.lost(w, err)
+				c.lost(s, err)
 			}
-			c.work()
+			c.feed(s)
 		}
 		c.mu.Unlock()
-		clear(buf[:max(n, 0)])
+		clear(buf[:n])
 		if ended {
 			return
 		}
 	}
 }
 
-// answer hands a worker's completion to the client. An error means that the
-// worker is not to be trusted any more.
-func (c *Card) answer(w Worker, msg []byte) error {
-	s := &c.slot
+// answer hands a completion to the client. An error means that the other end is
+// not to be trusted any more.
+func (c *Card) answer(s *slot, msg []byte) error {
 	done, err := abi.ParseCompletion(msg)
 	if err != nil {
 		return err
 	}
 	e := s.entry
-	if !s.busy || done.Op != e.Op || done.Seq != e.Seq || done.Slot != e.Slot {
+	if !s.busy || done.Op != e.Op || done.Seq != e.Seq || done.Slot != 0 {
 		return fmt.Errorf("completion of another submission: %w", abi.ErrMalformed)
 	}
 	if done.Op == abi.OpClose || done.Op == abi.OpIdentify && done.Status != abi.StatusOK {
-		s.worker = nil // its last answer: it ends itself
-		w.Close()
+		s.link.end() // that was its last answer
+		s.link = nil
 	}
 	s.busy = false
 	c.complete(&s.queue, &e, done.Status, done.Flags, done.Payload)
 	return nil
 }
 
-// lost ends a worker that is gone or not to be trusted, and answers what it
-// had to do. Only then the client may start another.
-func (c *Card) lost(w Worker, why error) {
-	s := &c.slot
-	c.log.Warn("worker is gone", "cause", why)
-	s.worker = nil
-	w.Kill()
+// lost gives up a channel that is gone or not to be trusted, and answers what
+// was under way.
+func (c *Card) lost(s *slot, why error) {
+	c.log.Warn("slot is lost", "slot", s.number, "cause", why)
+	s.link.end()
+	s.link = nil
 	if s.busy {
 		s.busy = false
 		c.complete(&s.queue, &s.entry, abi.StatusLost, 0, nil)
@@ -118,20 +115,17 @@ func (c *Card) lost(w Worker, why error) {
 
 // cancel is the cancel doorbell. Sequence numbers of one slot that are alive
 // at the same time never share their low half.
-func (c *Card) cancel(seq uint32) {
-	s := &c.slot
+func (s *slot) cancel(seq uint32) {
 	if s.busy && s.entry.Op == abi.OpExecute && uint32(s.entry.Seq) == seq {
-		s.worker.Cancel(s.entry.Seq)
+		s.link.cancel(s.entry.Seq)
 	}
 }
 
-// endSlot ends the worker, without an answer, and the queue.
-func (c *Card) endSlot() {
-	s := &c.slot
-	if s.worker != nil {
-		w := s.worker
-		s.worker = nil
-		w.Kill()
+// end hangs up, without an answer, and ends the queue.
+func (s *slot) end() {
+	if s.link != nil {
+		s.link.end()
+		s.link = nil
 	}
 	s.busy = false
 	s.queue = queue{}

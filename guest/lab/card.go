@@ -21,7 +21,8 @@ func (r *Rig) StartCard(ctx context.Context) (*Card, error) {
 	c := &Card{socket: r.path("card")}
 	var err error
 	c.process, err = startProcess("coprocd", r.log("coprocd"), nil, r.Env.Program("coprocd"),
-		"--vfio-user", c.socket, "--state", filepath.Join(r.dir, "card"), "--engine", r.Env.Program("hwvtpm-engine"))
+		"--vfio-user", c.socket, "--store", filepath.Join(r.dir, "card"),
+		"--engine", r.Env.Program("hwvtpm-engine"), "--worker-uid", "-1") // other users may not get at the program
 	if err != nil {
 		return nil, err
 	}

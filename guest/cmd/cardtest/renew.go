@@ -3,34 +3,45 @@
 package main
 
 import (
-	"crypto/rand"
+	"crypto/ed25519"
+	"errors"
+	"sync"
 	"testing"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"hwvtpm/coproc"
-	"hwvtpm/coproc/coproctest/tpmtest"
+	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/admin"
+	"hwvtpm/coproc/coproctest"
 	"hwvtpm/coproc/pcie"
 )
 
-// renew clears the slot's TPM.
+// access is the access key of the tests' slot, made for this run.
+var access = sync.OnceValues(func() (ed25519.PrivateKey, error) {
+	_, key, err := ed25519.GenerateKey(nil)
+	return key, err
+})
+
+func accessKey(string) (ed25519.PrivateKey, error) { return access() }
+
+// renew makes the tests' slot anew, with a new TPM in it.
 func renew(t *testing.T, c *pcie.Card) error {
-	s, err := c.OpenSlot(t.Context(), pcie.SlotName)
+	client := admin.New(c)
+	old, err := client.Show(t.Context(), coproctest.SlotName)
+	if err == nil {
+		_, _, err = client.Destroy(t.Context(), old)
+	} else if errors.Is(err, coproc.ErrNotFound) {
+		err = nil
+	}
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	var run coproc.RunID // that no other test had
-	rand.Read(run[:])
-	if _, err := s.PowerOn(t.Context(), run); err != nil {
+	key, err := access()
+	if err != nil {
 		return err
 	}
-	tpm := tpmtest.New(t, func(cmd []byte) ([]byte, error) {
-		resp := make([]byte, coproc.MaxTransfer)
-		n, err := s.Execute(t.Context(), coproc.Command{Bytes: cmd}, resp)
-		return resp[:n], err
+	_, err = client.Create(t.Context(), abi.SlotCreate{
+		Keys: abi.KeyP256EK, Banks: abi.DefaultBanks, Name: coproctest.SlotName,
+		AccessKey: [32]byte(key.Public().(ed25519.PublicKey)),
 	})
-	tpm.Startup()
-	_, err = tpm2.Clear{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHLockout, Auth: tpm2.PasswordAuth(nil)}}.Execute(tpm)
 	return err
 }

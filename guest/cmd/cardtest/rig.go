@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hwvtpm/coproc"
+	"hwvtpm/coproc/coproctest"
 	"hwvtpm/coproc/coproctest/tpmtest"
 	"hwvtpm/coproc/pcie"
 )
@@ -17,7 +18,7 @@ const hang = 2 * time.Minute
 // openCard opens the card with a new TPM in the slot of the tests.
 func openCard(t *testing.T, open pcie.Opener) *pcie.Card {
 	t.Helper()
-	c, err := pcie.Open(pcie.Config{Open: open, AdminTimeout: hang})
+	c, err := pcie.Open(pcie.Config{Open: open, Key: accessKey, AdminTimeout: hang})
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}
@@ -52,7 +53,7 @@ func newRig(t *testing.T, open pcie.Opener) *rig {
 		}
 	})
 	var err error
-	if r.slot, err = c.OpenSlot(t.Context(), pcie.SlotName); err != nil {
+	if r.slot, err = c.OpenSlot(t.Context(), coproctest.SlotName); err != nil {
 		t.Fatalf("OpenSlot: %v", err)
 	}
 	if _, err := r.slot.PowerOn(t.Context(), coproc.RunID{1}); err != nil {

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// installUnits puts the units where they could be started from, as make install
+// does, and gives their paths.
+func installUnits(t *testing.T) []string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, program := range []string{"coprocd", "hwvtpm-engine"} {
+		if err := os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var paths []string
+	for _, name := range []string{"coprocd.service", "coprocd.socket"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = bytes.ReplaceAll(text, []byte("@BINDIR@"), []byte(dir))
+		text = bytes.ReplaceAll(text, []byte("@LIBEXECDIR@"), []byte(dir))
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+// TestUnitStartsTheProgram: the unit's command line is one that the program takes.
+func TestUnitStartsTheProgram(t *testing.T) {
+	text, err := os.ReadFile(installUnits(t)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("LISTEN_FDS", "1")
+	found := false
+	for line := range strings.Lines(string(text)) {
+		command, ok := strings.CutPrefix(line, "ExecStart=")
+		if !ok {
+			continue
+		}
+		found = true
+		if _, err := parseArgs(strings.Fields(command)[1:], &bytes.Buffer{}); err != nil {
+			t.Errorf("%s: %v", command, err)
+		}
+	}
+	if !found {
+		t.Error("the unit starts nothing")
+	}
+}
+
+// TestUnitsVerify has systemd look at the units.
+func TestUnitsVerify(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("no systemd-analyze here: the units are not checked by systemd")
+	}
+	out, err := exec.Command("systemd-analyze", append([]string{"verify", "--man=no"}, installUnits(t)...)...).CombinedOutput()
+	if err != nil || bytes.Contains(out, []byte("coprocd")) {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
