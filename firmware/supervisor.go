@@ -164,6 +164,10 @@ func (w *worker) open(setup *wire.Setup, u *supervised) (*slot, error) {
 	if err := checkPosition(setup, &s.bound); err != nil {
 		return nil, err
 	}
+	if setup.Flags&wire.Powered != 0 {
+		s.seq = s.minSeq // the resume, which comes at once, looks itself
+		return s, nil
+	}
 	return s, s.look()
 }
 

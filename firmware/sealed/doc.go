@@ -9,7 +9,7 @@
 //	  |  HKDF-Extract
 //	card root                      held by Store
 //	  |  HKDF-Expand, slot id
-//	slot key                       held by Slot
+//	slot key                       held by Slot, may be handed to a worker
 //	  |  HKDF-Expand, header with the blob's salt
 //	blob key                       encrypts one blob, then forgotten
 //
@@ -23,7 +23,8 @@
 // label and the plaintext. With good random numbers all salts differ. With
 // repeated ones, such as after a host was cloned with its memory, two blobs
 // share a key only if label and plaintext are the same too, and then they are
-// the same blob: an observer learns that, and nothing else.
+// the same blob: an observer learns that, and nothing else. The entries of a
+// Journal share a key, and have nonces that follow from them in the same way.
 //
 // # Rollback
 //
