@@ -140,7 +140,7 @@ func (d *Device) execute(r *request, truncated bool) int {
 	}
 	n, err := d.slot.Execute(context.Background(), coproc.Command{
 		Locality: r.locality,
-		Timeout:  commandTimeout(h.code),
+		Timeout:  CommandTimeout(h.code),
 		Bytes:    r.command,
 	}, r.response)
 	switch {

@@ -313,11 +313,11 @@ func TestNewDeviceRefusesBadConfig(t *testing.T) {
 }
 
 func TestSlowCommandsGetTime(t *testing.T) {
-	if got := commandTimeout(0x153); got != slowTimeout {
-		t.Errorf("commandTimeout(TPM2_Create) = %v, want %v", got, slowTimeout)
+	if got := CommandTimeout(0x153); got != slowTimeout {
+		t.Errorf("CommandTimeout(TPM2_Create) = %v, want %v", got, slowTimeout)
 	}
-	if got := commandTimeout(0x182); got != defaultTimeout || got >= 120*time.Second {
-		t.Errorf("commandTimeout(TPM2_PCR_Extend) = %v, want %v, below the driver's 120 s", got, defaultTimeout)
+	if got := CommandTimeout(0x182); got != defaultTimeout || got >= 120*time.Second {
+		t.Errorf("CommandTimeout(TPM2_PCR_Extend) = %v, want %v, below the driver's 120 s", got, defaultTimeout)
 	}
 }
 

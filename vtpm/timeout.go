@@ -22,7 +22,9 @@ const (
 	slowTimeout    = 240 * time.Second
 )
 
-func commandTimeout(code uint32) time.Duration {
+// CommandTimeout is the time to give the TPM command code before it counts as
+// hung.
+func CommandTimeout(code uint32) time.Duration {
 	if slowCommands[code] {
 		return slowTimeout
 	}
