@@ -3,7 +3,7 @@
 #
 # fetch.sh: gets what hwvtpm's build, tests and demo need on a Debian machine.
 #
-#   guest/lab/fetch.sh [packages] [go] [qemu] [kernel-6.12] [kernel-6.1]
+#   guest/lab/fetch.sh [packages] [go] [qemu] [qemu-7.2] [kernel-6.12] [kernel-6.1]
 #
 # Without arguments: everything. Packages of the machine's own release are
 # installed when they are missing (as root). The rest is only unpacked, into
@@ -12,6 +12,8 @@
 #   bin/go, bin/gofmt           only if the machine's Go is older than go.mod asks
 #   bin/qemu-system-x86_64      a QEMU that has vhost-user-test-device-pci
 #   qemu/                       its files, if the machine has no such QEMU
+#   bin/qemu-7.2, qemu-7.2/     Debian 12's QEMU with SeaBIOS and OVMF, whose own
+#                               TPM devices the tests use
 #   kernel-6.12/, kernel-6.1/   vmlinuz, headers (for make -C), modules, version
 #
 # A run that finds everything is quiet. Two runs at once are safe: the second
@@ -121,6 +123,27 @@ fetch_qemu() {
 	mv -T "$q.new" "$q"
 }
 
+# fetch_qemu_7_2: the QEMU and the firmware that Debian 12's users have, the
+# same on every machine.
+fetch_qemu_7_2() {
+	local q=$cache/bin/qemu-7.2 out=$work/qemu-7.2
+	if [ -x "$q" ] && fresh qemu-7.2; then
+		return
+	fi
+	say "getting Debian 12's QEMU and OVMF"
+	box_new "$work/apt-qemu-7.2" bookworm
+	box_closure "$work/apt-qemu-7.2" qemu-system-x86 ovmf
+	box_unpack "$work/apt-qemu-7.2" "$out"
+	# Of the firmware images for all kinds of machines these two are used.
+	find "$out/usr/share/OVMF" "$out/usr/share/ovmf" -type f ! -name 'OVMF_CODE_4M.fd' ! -name 'OVMF_VARS_4M.fd' -delete
+	publish "$out" qemu-7.2
+	mkdir -p "$cache/bin"
+	sed 's,)/qemu$,)/qemu-7.2,' "$here/qemu-wrapper.sh" >"$q.new"
+	chmod 0755 "$q.new"
+	"$q.new" --version | grep 'version 7\.2\.' >/dev/null || die "the fetched QEMU is not 7.2"
+	mv -T "$q.new" "$q"
+}
+
 # fetch_kernel NAME SUITE: Debian's cloud kernel of a suite with its headers.
 fetch_kernel() {
 	local name=$1 suite=$2 box=$work/apt-$1 out=$work/$1 image headers version
@@ -160,6 +183,7 @@ fetch() {
 	packages) fetch_packages ;;
 	go) fetch_go ;;
 	qemu) fetch_qemu ;;
+	qemu-7.2) fetch_qemu_7_2 ;;
 	kernel-6.12) fetch_kernel kernel-6.12 bookworm-backports ;;
 	kernel-6.1) fetch_kernel kernel-6.1 bookworm ;;
 	*) die "unknown part \"$1\"" ;;
@@ -176,7 +200,7 @@ work=$(mktemp -d "$cache/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
-[ $# -gt 0 ] || set -- packages go qemu kernel-6.12 kernel-6.1
+[ $# -gt 0 ] || set -- packages go qemu qemu-7.2 kernel-6.12 kernel-6.1
 for part in "$@"; do
 	fetch "$part"
 done
