@@ -22,9 +22,11 @@ type HostRow struct {
 	Ring      Dist    `json:"ring"`    // kick to call, split ring
 	Packed    Dist    `json:"packed"`  // kick to call, packed ring
 	Slot      Dist    `json:"slot"`    // coprocessor driver and engine
+	Card      Dist    `json:"card"`    // driver and worker of a slot behind coprocd
 	Swtpm     Dist    `json:"swtpm"`   // write and read on swtpm's socket
 	Engine    Dist    `json:"engine"`  // libtpms alone; only where placed freely
 	Ratio     float64 `json:"ratio"`   // ring / swtpm, medians
+	CardRatio float64 `json:"card_ratio"`
 	CPU       HostCPU `json:"cpu"`
 }
 
@@ -43,6 +45,7 @@ const (
 	onRing = iota
 	onPacked
 	onSlot
+	onCard
 	onSwtpm
 	contestants
 )
@@ -61,6 +64,7 @@ func newHostBench(ctx context.Context, p programs, dir string, plan Plan) (*host
 		onRing:   func(d string) (target, error) { return openRing(ctx, p, d, "bench", false) },
 		onPacked: func(d string) (target, error) { return openRing(ctx, p, d, "bench", true) },
 		onSlot:   func(d string) (target, error) { return openSlot(ctx, p, d) },
+		onCard:   func(d string) (target, error) { return openCard(ctx, p, d) },
 		onSwtpm:  func(d string) (target, error) { return openSwtpm(ctx, d) },
 	}
 	for i, f := range open {
@@ -157,10 +161,11 @@ func (h *hostBench) measure(ctx context.Context, s workload.Script) (HostRow, er
 	row := HostRow{
 		Command: s.Name,
 		Ring:    all[onRing].dist(), Packed: all[onPacked].dist(),
-		Slot: all[onSlot].dist(), Swtpm: all[onSwtpm].dist(),
+		Slot: all[onSlot].dist(), Card: all[onCard].dist(), Swtpm: all[onSwtpm].dist(),
 		CPU: cpu.result(),
 	}
 	row.Ratio = ratio(row.Ring.P50, row.Swtpm.P50)
+	row.CardRatio = ratio(row.Card.P50, row.Swtpm.P50)
 	return row, nil
 }
 

@@ -27,6 +27,7 @@ const (
 type NVRow struct {
 	Bytes int     `json:"bytes"`
 	Ours  Dist    `json:"ours"`  // durable: written, synced, renamed, folder synced
+	Card  Dist    `json:"card"`  // a slot behind coprocd: as durable, and noted by the anchor
 	Swtpm Dist    `json:"swtpm"` // not synced
 	Sync  Dist    `json:"sync"`  // the same steps for a file of that kind, by this program
 	Ratio float64 `json:"ratio"`
@@ -98,16 +99,21 @@ func measureNV(ctx context.Context, p programs, dir string, plan Plan) (r NVRepo
 		return r, err
 	}
 	defer ours.close()
+	card, err := openCard(ctx, p, filepath.Join(dir, "card"))
+	if err != nil {
+		return r, err
+	}
+	defer card.close()
 	swtpm, err := openSwtpm(ctx, dir)
 	if err != nil {
 		return r, err
 	}
 	defer swtpm.close()
-	if err := errors.Join(startup(ours), startup(swtpm)); err != nil {
+	if err := errors.Join(startup(ours), startup(card), startup(swtpm)); err != nil {
 		return r, err
 	}
 	for _, size := range []int{nvSmall, nvLarge} {
-		row, err := nvRow(ctx, ours, swtpm, dir, size, plan)
+		row, err := nvRow(ctx, [3]target{ours, card, swtpm}, dir, size, plan)
 		if err != nil {
 			return r, err
 		}
@@ -116,17 +122,17 @@ func measureNV(ctx context.Context, p programs, dir string, plan Plan) (r NVRepo
 	return r, nil
 }
 
-func nvRow(ctx context.Context, ours, swtpm target, dir string, size int, plan Plan) (NVRow, error) {
-	a, err1 := newNVWriter(ours, size)
-	b, err2 := newNVWriter(swtpm, size)
-	if err := errors.Join(err1, err2); err != nil {
-		return NVRow{}, err
+func nvRow(ctx context.Context, targets [3]target, dir string, size int, plan Plan) (NVRow, error) {
+	var steps [len(targets) + 1]func(context.Context, int) ([]time.Duration, error)
+	for i, t := range targets {
+		w, err := newNVWriter(t, size)
+		if err != nil {
+			return NVRow{}, err
+		}
+		steps[i] = w.batch
 	}
-	steps := [3]func(context.Context, int) ([]time.Duration, error){
-		a.batch, b.batch,
-		func(_ context.Context, n int) ([]time.Duration, error) { return syncBatch(dir, n) },
-	}
-	var all [3]series
+	steps[len(targets)] = func(_ context.Context, n int) ([]time.Duration, error) { return syncBatch(dir, n) }
+	var all [len(steps)]series
 	for range plan.Rounds {
 		for i, f := range steps {
 			samples, err := f(ctx, plan.NV)
@@ -136,7 +142,7 @@ func nvRow(ctx context.Context, ours, swtpm target, dir string, size int, plan P
 			all[i].add(samples)
 		}
 	}
-	row := NVRow{Bytes: size, Ours: all[0].dist(), Swtpm: all[1].dist(), Sync: all[2].dist()}
+	row := NVRow{Bytes: size, Ours: all[0].dist(), Card: all[1].dist(), Swtpm: all[2].dist(), Sync: all[3].dist()}
 	row.Ratio = ratio(row.Ours.P50, row.Swtpm.P50)
 	return row, nil
 }

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"slices"
+	"time"
 
 	"hwvtpm/guest/agent"
 )
@@ -18,6 +19,14 @@ type Plan struct {
 	Load     int `json:"load"`     // commands before memory is looked at
 	Requests int `json:"requests"` // whose allocations are counted
 
+	RateSlots  []int         `json:"rate_slots"` // how many TPMs work at once
+	RateRounds int           `json:"rate_rounds"`
+	RateTime   time.Duration `json:"rate_ns"`    // of each side in a round
+	LiveSlots  int           `json:"live_slots"` // whose memory is looked at
+	LiveLoad   int           `json:"live_load"`  // commands on each before that
+	FullSlots  int           `json:"full_slots"` // made with all endorsement keys
+	ManySlots  int           `json:"many_slots"` // made with one, and parked
+
 	GuestRounds int `json:"guest_rounds"`
 	GuestShort  int `json:"guest_short"` // iterations per round in the guest
 	GuestLong   int `json:"guest_long"`
@@ -27,6 +36,8 @@ type Plan struct {
 func FullPlan() Plan {
 	return Plan{
 		Rounds: 15, Short: 1000, Long: 60, NV: 40, Starts: 21, Load: 3000, Requests: 20000,
+		RateSlots: []int{1, 8, 32}, RateRounds: 5, RateTime: 500 * time.Millisecond,
+		LiveSlots: 50, LiveLoad: 60, FullSlots: 20, ManySlots: 1000,
 		GuestRounds: 7, GuestShort: 300, GuestLong: 100,
 	}
 }
@@ -36,6 +47,8 @@ func FullPlan() Plan {
 func QuickPlan() Plan {
 	return Plan{
 		Rounds: 2, Short: 50, Long: 3, NV: 3, Starts: 2, Load: 50, Requests: 2000,
+		RateSlots: []int{1, 3}, RateRounds: 2, RateTime: 50 * time.Millisecond,
+		LiveSlots: 3, LiveLoad: 6, FullSlots: 1, ManySlots: 12,
 		GuestRounds: 2, GuestShort: 20, GuestLong: 3,
 	}
 }

@@ -18,6 +18,7 @@ var reportText string
 var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 	"verdicts": verdictTable, "causes": causeList, "guest": guestTable, "stages": stageTable, "host": hostTable, "cpu": cpuTable,
 	"starts": startTable, "memory": memoryTable, "nv": nvTable, "allocations": allocTable,
+	"rates": rateTable, "resume": resumeTable, "cardmemory": cardMemoryTable, "creates": createTable,
 }).Parse(reportText))
 
 // Markdown writes the report as docs/benchmarks.md has it.
@@ -71,9 +72,9 @@ func stageTable(stages []Stages) string {
 }
 
 func hostTable(rows []HostRow) string {
-	t := newTable("p50 / p99", "processors", "hwvtpm, split", "hwvtpm, packed", "slot only", "swtpm's socket", "libtpms alone", "split / swtpm")
+	t := newTable("p50 / p99", "processors", "hwvtpm, split", "hwvtpm, packed", "slot only", "slot of coprocd", "swtpm's socket", "libtpms alone", "split / swtpm", "coprocd / swtpm")
 	for _, r := range rows {
-		t.add(label(r.Command), r.Placement, pair(r.Ring), pair(r.Packed), pair(r.Slot), pair(r.Swtpm), pair(r.Engine), times(r.Ratio))
+		t.add(label(r.Command), r.Placement, pair(r.Ring), pair(r.Packed), pair(r.Slot), pair(r.Card), pair(r.Swtpm), pair(r.Engine), times(r.Ratio), times(r.CardRatio))
 	}
 	return t.String()
 }
@@ -106,9 +107,9 @@ func memoryTable(m *MemoryReport) string {
 }
 
 func nvTable(n *NVReport) string {
-	t := newTable("p50 / p99", "hwvtpm, durable", "swtpm, not synced", "sync alone", "ratio")
+	t := newTable("p50 / p99", "hwvtpm, durable", "coprocd, durable", "swtpm, not synced", "sync alone", "ratio")
 	for _, r := range n.Rows {
-		t.add(fmt.Sprintf("NV_Write, %d bytes", r.Bytes), pair(r.Ours), pair(r.Swtpm), pair(r.Sync), times(r.Ratio))
+		t.add(fmt.Sprintf("NV_Write, %d bytes", r.Bytes), pair(r.Ours), pair(r.Card), pair(r.Swtpm), pair(r.Sync), times(r.Ratio))
 	}
 	return t.String()
 }

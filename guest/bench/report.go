@@ -22,6 +22,7 @@ type Report struct {
 	Starts      []StartRow    `json:"starts,omitempty"`
 	Memory      *MemoryReport `json:"memory,omitempty"`
 	NV          *NVReport     `json:"nv,omitempty"`
+	Card        *CardReport   `json:"card,omitempty"`
 	Allocations []AllocRow    `json:"allocations,omitempty"`
 	Verdicts    []Verdict     `json:"verdicts,omitempty"`
 }

@@ -44,7 +44,7 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 	defer os.RemoveAll(dir)
 	r := &run{
 		ctx: ctx, opts: opts, env: env, dir: dir, begin: time.Now(),
-		programs: programs{backend: env.Program("vhost-user-vtpm"), engine: env.Program("hwvtpm-engine")},
+		programs: programs{backend: env.Program("vhost-user-vtpm"), engine: env.Program("hwvtpm-engine"), card: env.Program("coprocd")},
 	}
 	r.report = &Report{Date: r.begin.UTC().Format(time.DateOnly), Command: opts.Command, Quick: opts.Quick, Plan: opts.Plan}
 	if err := r.all(); err != nil {
@@ -95,7 +95,7 @@ func (r *run) all() (err error) {
 		f    func(dir string) error
 	}{
 		{"allocations", r.allocations}, {"starts", r.starts}, {"memory", r.memory},
-		{"NV writes", r.nv}, {"host", r.host}, {"guest", r.guest},
+		{"NV writes", r.nv}, {"host", r.host}, {"card", r.card}, {"guest", r.guest},
 	}
 	for i, p := range parts {
 		if p.name == "guest" && !r.opts.Guest {
@@ -145,6 +145,12 @@ func (r *run) host(dir string) (err error) {
 	}
 	defer h.close()
 	r.report.Host, err = h.run(r.ctx, r.progress)
+	return err
+}
+
+func (r *run) card(dir string) error {
+	c, err := measureCard(r.ctx, r.programs, dir, r.opts.Plan, r.progress)
+	r.report.Card = &c
 	return err
 }
 

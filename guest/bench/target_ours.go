@@ -18,7 +18,7 @@ import (
 
 // programs is where the programs under test are.
 type programs struct {
-	backend, engine string
+	backend, engine, card string
 }
 
 // startBackend starts vhost-user-vtpm on the TPM in dir/state. run names the

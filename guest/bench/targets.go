@@ -36,6 +36,7 @@ type Verdict struct {
 func (r *Report) judge() {
 	r.judgeGuest()
 	r.judgeHost()
+	r.judgeCard()
 	r.judgeMemory()
 	r.judgeAllocations()
 }
