@@ -68,9 +68,9 @@ func policyA(h crypto.Hash) []byte {
 }
 
 // policyC is TPM2_PolicyAuthorizeNV of the index that holds the owner's policy
-// (EK Credential Profile, B.6.4); its name follows from its public area.
+// (EK Credential Profile, annex B, "Computing PolicyC"); its name follows from its public area.
 func policyC(h crypto.Hash, alg uint16, index uint32) []byte {
-	const attributes = 0x220f1008 // policy write, written, and more (B.6.2)
+	const attributes = 0x220f1008 // "Policy Index I-2", once written
 	nv := u32(index)
 	nv = binary.BigEndian.AppendUint16(nv, alg)
 	nv = append(nv, u32(attributes)...)

@@ -36,10 +36,10 @@ const (
 	storage = fixedTPM | fixedParent | sensitiveDataOrigin | restricted | decrypt
 )
 
-// The policies of endorsement keys (EK Credential Profile, B.6): PolicyA is
-// TPM2_PolicySecret of the endorsement hierarchy, PolicyB is PolicyA or what an
-// NV index of the owner's (PolicyC) says. The numbers in the tests' comments
-// lead to them.
+// The policies of endorsement keys (EK Credential Profile, annex B, "Computing
+// PolicyA" and "Computing PolicyB"): PolicyA is TPM2_PolicySecret of the
+// endorsement hierarchy; PolicyB is that, or what an NV index of the owner's says
+// (PolicyC). A test computes them.
 var (
 	policyASHA256 = digest("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
 	policyBSHA384 = digest("b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419ca" +

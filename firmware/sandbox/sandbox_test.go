@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,6 +90,51 @@ func TestReport(t *testing.T) {
 	want := fmt.Sprintf("{Landlock:%d Seccomp:true Locked:", min(abi, newest))
 	if err != nil || !strings.HasPrefix(out, want) {
 		t.Errorf("with --worker: %s, %v, want %s...", out, err, want)
+	}
+}
+
+// What the kernel says of a worker, seen from outside.
+func TestStatusOfProcess(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), probe, "--worker", "wait")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("the worker says %q, %v", line, err)
+	}
+	dir := fmt.Sprintf("/proc/%d/", cmd.Process.Pid)
+	status, err := os.ReadFile(dir + "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits, err := os.ReadFile(dir + "limits")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, wants := range map[string][]string{
+		string(status): {`NoNewPrivs:\t1`, `Seccomp:\t2`, `CapEff:\t00000000000(00|04)000`, `CapPrm:\t00000000000(00|04)000`},
+		string(limits): {`Max core file size +0 +0 `, `Max open files +64 +64 `, `Max file size +4194304 +4194304 `},
+	} {
+		for _, want := range wants {
+			if !regexp.MustCompile(want).MatchString(text) {
+				t.Errorf("no %q in\n%s", want, text)
+			}
+		}
+	}
+	locked := regexp.MustCompile(`VmLck:\s+[1-9]`).Match(status)
+	report, err := start(t, nil, "--worker", "report")
+	if err != nil || strings.Contains(report, "Locked:true") != locked {
+		t.Errorf("memory is locked: %t, but the report says %s, %v", locked, report, err)
 	}
 }
 

@@ -4,6 +4,7 @@
 // thing that a worker may not do, or works hard at what a worker does.
 //
 //	probe --worker report
+//	probe --worker wait
 //	probe --worker try NAME PID FD
 //	probe --worker work
 //	probe --worker syscalls N
@@ -14,6 +15,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 
@@ -36,6 +38,10 @@ func run(args []string) error {
 	case len(args) == 1 && args[0] == "report":
 		fmt.Printf("%+v", sandbox.Report())
 		return nil
+	case len(args) == 1 && args[0] == "wait":
+		fmt.Println("ready")
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
 	case len(args) == 3 && args[0] == "try":
 		pid, err := strconv.Atoi(args[2])
 		if err != nil {
