@@ -68,7 +68,9 @@ func (h *cardHost) connect(ctx context.Context, socket string) (err error) {
 	h.admin = admin.New(h.conn)
 	h.card, err = coprocd.Open(coprocd.Config{
 		Socket: socket,
-		Key:    func(string) (ed25519.PrivateKey, error) { return ed25519.PrivateKey(append([]byte(nil), h.key...)), nil },
+		Key: func(string) (ed25519.PrivateKey, error) {
+			return ed25519.PrivateKey(append([]byte(nil), h.key...)), nil
+		},
 	})
 	return err
 }

@@ -134,4 +134,3 @@ func settledMemory(h *cardHost) (int64, error) {
 	m, err := readMemory(h.proc.cmd.Process.Pid)
 	return m.PSS, err
 }
-
