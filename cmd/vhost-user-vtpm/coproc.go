@@ -13,6 +13,7 @@ import (
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/accesskey"
 	"hwvtpm/coproc/coprocd"
+	"hwvtpm/coproc/pcie"
 	"hwvtpm/coproc/sim"
 )
 
@@ -36,19 +37,23 @@ func openSlot(ctx context.Context, cfg config, log hclog.Logger) (coproc.Device,
 
 // openCard gives the coprocessor and the name of the slot.
 func openCard(cfg config, log hclog.Logger) (coproc.Device, string, error) {
-	if cfg.cardSocket == "" {
-		card, err := sim.Open(sim.Config{
-			Dir:           cfg.simDir,
-			EnginePath:    cfg.engine,
-			GenericCurves: !cfg.fastCurves,
-			Logger:        log,
-		})
-		return card, sim.SlotName, err
+	key := func(string) (ed25519.PrivateKey, error) { return accesskey.Load(cfg.slotKey) }
+	switch {
+	case cfg.cardSocket != "":
+		card, err := coprocd.Open(coprocd.Config{Socket: cfg.cardSocket, Key: key, Logger: log})
+		return card, cfg.slot, err
+	case cfg.pciAddress != "":
+		card, err := pcie.Open(pcie.Config{Open: pcie.VFIO(cfg.pciAddress), Key: key, Logger: log})
+		return card, cfg.slot, err
+	case cfg.vfioSocket != "":
+		card, err := pcie.Open(pcie.Config{Open: pcie.VFIOUser(cfg.vfioSocket, 0), Key: key, Logger: log})
+		return card, cfg.slot, err
 	}
-	card, err := coprocd.Open(coprocd.Config{
-		Socket: cfg.cardSocket,
-		Key:    func(string) (ed25519.PrivateKey, error) { return accesskey.Load(cfg.slotKey) },
-		Logger: log,
+	card, err := sim.Open(sim.Config{
+		Dir:           cfg.simDir,
+		EnginePath:    cfg.engine,
+		GenericCurves: !cfg.fastCurves,
+		Logger:        log,
 	})
-	return card, cfg.slot, err
+	return card, sim.SlotName, err
 }

@@ -22,7 +22,9 @@ type config struct {
 	fd         int         // inherited socket, or -1
 	simDir     string      // --coproc sim:DIR, or empty
 	cardSocket string      // --coproc coprocd:SOCKET, or empty
-	slot       string      // of the card behind cardSocket
+	pciAddress string      // --coproc pcie:ADDRESS, or empty
+	vfioSocket string      // --coproc vfio-user:SOCKET, or empty
+	slot       string      // of a card
 	slotKey    string      // file of the slot's access key
 	fastCurves bool
 	engine     string
@@ -60,6 +62,13 @@ TPM (one of):
   --slot-key FILE      the slot's access key (PEM, Ed25519, mode 0600), as
                        'vtpmctl slot create' writes it; it is read each time
                        that the slot is opened, and not kept
+  --coproc pcie:ADDRESS
+                       the TPM lives in a slot of a PCIe card, at an address such
+                       as 0000:05:00.0, which this program has for itself. It
+                       must be bound to vfio-pci. With --slot and --slot-key
+  --coproc vfio-user:SOCKET
+                       the same for a card that coprocd serves on SOCKET as a
+                       PCI function, for tests without a virtual machine
   --coproc sim:DIR     the TPM lives in a simulated coprocessor (a child
                        process) with its state in DIR. A missing or empty DIR
                        gets a new TPM; state that is damaged or not ours is an
@@ -182,28 +191,28 @@ func (c *config) setSocket(fd, mode string) error {
 
 func (c *config) setCoproc(spec string) error {
 	kind, place, _ := strings.Cut(spec, ":")
-	switch {
-	case kind == "sim" && place != "":
-		c.simDir = place
-		if c.slot != "" || c.slotKey != "" {
-			return errors.New("--slot and --slot-key are for --coproc coprocd:SOCKET: a simulated coprocessor has one slot, and no key")
-		}
-		return nil
-	case kind == "coprocd" && place != "":
-		c.cardSocket = place
-		return c.checkSlot()
+	places := map[string]*string{"sim": &c.simDir, "coprocd": &c.cardSocket, "pcie": &c.pciAddress, "vfio-user": &c.vfioSocket}
+	if places[kind] == nil || place == "" {
+		return errors.New("give the coprocessor as --coproc coprocd:SOCKET, pcie:ADDRESS, vfio-user:SOCKET or sim:DIR")
 	}
-	return errors.New("give the coprocessor as --coproc coprocd:SOCKET or --coproc sim:DIR")
+	*places[kind] = place
+	if kind != "sim" {
+		return c.checkSlot(kind)
+	}
+	if c.slot != "" || c.slotKey != "" {
+		return errors.New("--slot and --slot-key are for a card, such as --coproc coprocd:SOCKET: a simulated coprocessor has one slot, and no key")
+	}
+	return nil
 }
 
-func (c *config) checkSlot() error {
+func (c *config) checkSlot(kind string) error {
 	switch {
 	case !abi.ValidName(c.slot):
-		return fmt.Errorf("--slot %q is not the name of a slot, which --coproc coprocd:SOCKET needs", c.slot)
+		return fmt.Errorf("--slot %q is not the name of a slot, which --coproc %s: needs", c.slot, kind)
 	case c.slotKey == "":
-		return errors.New("--coproc coprocd:SOCKET needs the slot's access key: give --slot-key FILE")
+		return fmt.Errorf("--coproc %s: needs the slot's access key: give --slot-key FILE", kind)
 	case c.engine != "":
-		return errors.New("--engine is for --coproc sim:DIR: coprocd starts its own")
+		return errors.New("--engine is for --coproc sim:DIR: a card has its own")
 	}
 	return nil
 }

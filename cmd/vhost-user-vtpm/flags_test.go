@@ -34,6 +34,18 @@ func TestParseArgsCard(t *testing.T) {
 	}
 }
 
+func TestParseArgsFunction(t *testing.T) {
+	const rest = " --slot vm-a --slot-key k --fd 3 --reset-policy keep"
+	c, err := parseArgs(strings.Fields("--coproc pcie:0000:05:00.0"+rest), io.Discard)
+	if err != nil || c.pciAddress != "0000:05:00.0" || c.vfioSocket != "" || c.cardSocket != "" || c.slot != "vm-a" || c.slotKey != "k" {
+		t.Errorf("parseArgs = %+v, %v", c, err)
+	}
+	c, err = parseArgs(strings.Fields("--coproc vfio-user:/run/c"+rest), io.Discard)
+	if err != nil || c.vfioSocket != "/run/c" || c.pciAddress != "" || c.cardSocket != "" {
+		t.Errorf("parseArgs = %+v, %v", c, err)
+	}
+}
+
 func TestParseArgsPolicy(t *testing.T) {
 	tests := []struct {
 		args string
@@ -78,7 +90,12 @@ func TestParseArgsRefuses(t *testing.T) {
 		good + "--socket-path=s extra",
 		good + "--socket-path=s --no-such-flag",
 		"--socket-path=s --qmp=q",
-		"--socket-path=s --qmp=q --coproc=pcie:0",
+		"--socket-path=s --qmp=q --coproc=pcie:0000:05:00.0",
+		"--socket-path=s --qmp=q --coproc=pcie: --slot=a --slot-key=k",
+		"--socket-path=s --qmp=q --coproc=pcie:0000:05:00.0 --slot=a",
+		"--socket-path=s --qmp=q --coproc=vfio-user: --slot=a --slot-key=k",
+		"--socket-path=s --qmp=q --coproc=vfio-user:s --slot=a --slot-key=k --engine=e",
+		"--socket-path=s --qmp=q --coproc=isa:s --slot=a --slot-key=k",
 		"--socket-path=s --qmp=q --coproc=sim:",
 		"--socket-path=s --qmp=q --coproc=sim:d --slot=a",
 		"--socket-path=s --qmp=q --coproc=sim:d --slot-key=k",

@@ -20,13 +20,13 @@ import (
 	"hwvtpm/vtpm"
 )
 
-// programs builds both programs once for all tests of this package.
+// programs builds the programs once for all tests of this package.
 var programs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "hwvtpm-programs")
 	if err != nil {
 		return "", err
 	}
-	for name, cgo := range map[string]string{"vhost-user-vtpm": "0", "hwvtpm-engine": "1"} {
+	for name, cgo := range map[string]string{"vhost-user-vtpm": "0", "hwvtpm-engine": "1", "coprocd": "0"} {
 		cmd := exec.Command("go", "build", "-o", dir+"/", "hwvtpm/cmd/"+name)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {
