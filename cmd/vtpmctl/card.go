@@ -14,27 +14,27 @@ import (
 
 // cardJSON is the card for programs. Members are only added, never renamed.
 type cardJSON struct {
-	Serial             string           `json:"serial"`
-	Firmware           string           `json:"firmware,omitempty"` // version
-	EngineVersion      string           `json:"engine"`
-	Measurement        string           `json:"firmware-measurement"`
-	MaxSlots           uint32           `json:"max-slots,omitempty"`
-	Slots              uint32           `json:"slots"`
-	Live               uint32           `json:"live"`
-	Parked             uint32           `json:"parked"`
-	Locked             uint32           `json:"locked"`
-	Faulted            uint32           `json:"faulted"`
-	Spares             uint32           `json:"spares"`
-	KeyProtection      string           `json:"key-protection"`
-	RollbackProtection string           `json:"rollback-protection"`
-	Epoch              uint64           `json:"epoch"`
-	AnchorCounter      uint64           `json:"anchor-counter"`
-	AnchorDigest       string           `json:"anchor-digest"`
-	Uptime             uint64           `json:"uptime"` // seconds
-	Counters           *abiCountersJSON `json:"counters,omitempty"`
+	Serial             string        `json:"serial"`
+	Firmware           string        `json:"firmware,omitempty"` // version
+	EngineVersion      string        `json:"engine,omitempty"`   // version
+	Measurement        string        `json:"firmware-measurement"`
+	MaxSlots           uint32        `json:"max-slots,omitempty"`
+	Slots              uint32        `json:"slots"`
+	Live               uint32        `json:"live"`
+	Parked             uint32        `json:"parked"`
+	Locked             uint32        `json:"locked"`
+	Faulted            uint32        `json:"faulted"`
+	Spares             uint32        `json:"spares"`
+	KeyProtection      string        `json:"key-protection"`
+	RollbackProtection string        `json:"rollback-protection"`
+	Epoch              uint64        `json:"epoch"`
+	AnchorCounter      uint64        `json:"anchor-counter"`
+	AnchorDigest       string        `json:"anchor-digest"`
+	Uptime             uint64        `json:"uptime"` // seconds
+	Counters           *countersJSON `json:"counters,omitempty"`
 }
 
-type abiCountersJSON struct {
+type countersJSON struct {
 	Creates    uint64 `json:"creates"`
 	Destroys   uint64 `json:"destroys"`
 	Clones     uint64 `json:"clones"`
@@ -74,8 +74,11 @@ func protectionText(kind, none string) string {
 	return "the host's TPM"
 }
 
-// versionText writes a version 0x00MMmmpp.
+// versionText writes a version 0x00MMmmpp; zero is one that is not known.
 func versionText(v uint32) string {
+	if v == 0 {
+		return ""
+	}
 	return fmt.Sprintf("%d.%d.%d", v>>16&0xff, v>>8&0xff, v&0xff)
 }
 
@@ -95,7 +98,7 @@ func (inv *invocation) card(ctx context.Context) error {
 		}
 		card := healthOf(health)
 		card.Serial, card.Firmware, card.MaxSlots = hex.EncodeToString(id.Serial[:]), versionText(id.Firmware), id.Slots
-		counters := abiCountersJSON(n)
+		counters := countersJSON(n)
 		card.Counters = &counters
 		return inv.printCard(card, nil)
 	})
@@ -110,8 +113,11 @@ func (inv *invocation) printCard(c cardJSON, more [][2]string) error {
 	if c.MaxSlots != 0 {
 		slots += fmt.Sprintf(" of %d", c.MaxSlots)
 	}
+	if c.EngineVersion != "" {
+		rows = append(rows, [2]string{"engine", c.EngineVersion})
+	}
 	rows = append(rows, [][2]string{
-		{"firmware measurement", c.Measurement}, {"engine", "libtpms " + c.EngineVersion},
+		{"firmware measurement", c.Measurement},
 		{"up", (time.Duration(c.Uptime) * time.Second).String()},
 		{"slots", fmt.Sprintf("%s: %d live, %d parked, %d locked, %d faulted", slots, c.Live, c.Parked, c.Locked, c.Faulted)},
 		{"spare workers", fmt.Sprint(c.Spares)},
