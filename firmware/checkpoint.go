@@ -28,11 +28,21 @@ const (
 	knownFlags = flagPristine | flagShutdown
 )
 
-// binding names one permanent state. The sum is in it since a position says
-// nothing where no anchor watches over it.
+// binding names one permanent state. The fingerprint is in it since a position
+// says nothing where no anchor watches over it.
 type binding struct {
 	generation, epoch uint64
-	sum               stateSum
+	print             sealed.Fingerprint
+}
+
+// bindingOf names a sealed permanent state.
+func bindingOf(blob []byte) (binding, error) {
+	l, err := sealed.ParseLabel(blob)
+	if err != nil {
+		return binding{}, err
+	}
+	print, err := sealed.FingerprintOf(blob)
+	return binding{l.Generation, l.Epoch, print}, err
 }
 
 // checkpoint is one exact moment of the TPM: with the state file that it is
@@ -48,7 +58,7 @@ type binding struct {
 //	+------------+------------+------------+-----------+
 //	| response l.| volatile l.| reserved               | 16
 //	+------------+------------+------------------------+
-//	| sum of the state file it is bound to (32)        | 32
+//	| fingerprint of the state it is bound to (32)     | 32
 //	|                                                  | 48
 //	+--------------------------------------------------+
 //	| run id (32)                                      | 64
@@ -85,7 +95,7 @@ func putCheckpoint(b []byte, c *checkpoint, n int) {
 	le.PutUint64(b[8:], c.seq)
 	le.PutUint32(b[16:], uint32(len(c.response)))
 	le.PutUint32(b[20:], uint32(n))
-	copy(b[32:64], c.bound.sum[:])
+	copy(b[32:64], c.bound.print[:])
 	copy(b[64:96], c.run[:])
 	copy(b[96:112], c.boot[:])
 }
@@ -105,7 +115,7 @@ func parseCheckpoint(b []byte, l sealed.Label) (checkpoint, error) {
 		serial:   le.Uint32(b[0:]),
 		flags:    le.Uint32(b[4:]),
 		seq:      le.Uint64(b[8:]),
-		bound:    binding{l.Generation, l.Epoch, stateSum(b[32:64])},
+		bound:    binding{l.Generation, l.Epoch, sealed.Fingerprint(b[32:64])},
 		run:      [abi.RunIDSize]byte(b[64:96]),
 		boot:     [16]byte(b[96:112]),
 		response: body[:resp],

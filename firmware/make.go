@@ -65,7 +65,7 @@ func saveNew(setup *wire.Setup, u *supervised, d *durable) error {
 		return err
 	}
 	defer seals.Close()
-	image, _ := appendState(nil, d)
+	image := appendState(nil, d)
 	defer clear(image)
 	blob, err := seals.Seal(u.image(), sealed.KindPermanent, d.generation, setup.Epoch, image)
 	if err != nil {

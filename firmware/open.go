@@ -65,7 +65,7 @@ func createIn(dir *stateDir, t tpm, log logger) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	image, sum := appendState(nil, &d)
+	image := appendState(nil, &d)
 	defer clear(image)
 	blob, err := seals.Seal(nil, sealed.KindPermanent, d.generation, 0, image)
 	if err == nil {
@@ -78,7 +78,10 @@ func createIn(dir *stateDir, t tpm, log logger) (*slot, error) {
 		return nil, err
 	}
 	s := newSlot(dir, seals, t, log)
-	s.state, s.bound, s.used = d, binding{generation: d.generation, sum: sum}, d.generation
+	s.state, s.used = d, d.generation
+	if s.bound, err = bindingOf(blob); err != nil {
+		return nil, err
+	}
 	log.info("made a new TPM", "dir", dir.path, "slot", fmt.Sprintf("%x", d.slotID))
 	return s, nil
 }

@@ -122,15 +122,16 @@ var errNotWritten = errors.New("state file not written")
 func (s *slot) writeState(d *durable, m *moment) error {
 	s.used++
 	d.generation = s.used
-	image, sum := appendState(s.image[:0], d)
-	s.image = image
-	defer clear(image)
-	m.bound = binding{d.generation, s.epoch, sum}
-	if err := s.prepare(m); err != nil {
+	s.image = appendState(s.image[:0], d)
+	defer clear(s.image)
+	blob, err := s.seals.Seal(s.store.image(), sealed.KindPermanent, d.generation, s.epoch, s.image)
+	if err != nil {
 		return err
 	}
-	blob, err := s.seals.Seal(s.store.image(), sealed.KindPermanent, d.generation, s.epoch, image)
-	if err != nil {
+	if m.bound, err = bindingOf(blob); err != nil {
+		return err
+	}
+	if err := s.prepare(m); err != nil {
 		return err
 	}
 	if err := s.store.replace(blob); err != nil {

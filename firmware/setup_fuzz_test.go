@@ -36,7 +36,7 @@ func FuzzSetup(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	image, _ := appendState(nil, &durable{slotID: sealed.SlotID{1}, generation: 3, permanent: []byte("permanent")})
+	image := appendState(nil, &durable{slotID: sealed.SlotID{1}, generation: 3, permanent: []byte("permanent")})
 	blob, err := seals.Seal(nil, sealed.KindPermanent, 3, 2, image)
 	if err != nil {
 		f.Fatal(err)

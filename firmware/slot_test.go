@@ -235,7 +235,7 @@ func TestDamagedState(t *testing.T) {
 		"state version":   {func(r *rig) { r.flip(stateName, 12) }, errCorrupt},
 		"state body":      {func(r *rig) { r.flip(stateName, stateHeaderSize+7) }, errCorrupt},
 		"state in clear": {func(r *rig) {
-			b, _ := appendState(nil, &durable{generation: 1, permanent: []byte("secret")})
+			b := appendState(nil, &durable{generation: 1, permanent: []byte("secret")})
 			os.WriteFile(r.path(stateName), b, 0o600)
 		}, errCorrupt},
 		"key missing": {func(r *rig) { os.Remove(r.path(keyName)) }, sealed.ErrWrongKey},

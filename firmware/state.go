@@ -4,7 +4,6 @@ package firmware
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,18 +14,18 @@ import (
 
 // Version history of the state file:
 //
-//	1  first
+//	1  in clear, with a checksum behind it
+//	2  sealed
 const (
-	stateVersion    = 1 // written
-	stateMinVersion = 1 // oldest reader that understands what is written
+	stateVersion    = 2 // written
+	stateMinVersion = 2 // oldest reader that understands what is written
 )
 
 const (
 	stateMagic      = "hwvtpm-s"
 	stateHeaderSize = 128
-	stateSumSize    = sha256.Size
 	maxPermanent    = 1 << 20 // libtpms: 176 KiB of NV and some overhead
-	maxStateSize    = stateHeaderSize + maxPermanent + stateSumSize
+	maxStateSize    = stateHeaderSize + maxPermanent
 	maxImageSize    = maxStateSize + sealed.Overhead
 )
 
@@ -57,11 +56,9 @@ const stateKnownFlags = stateFlagExact
 //	+---------------------------------------------------+
 //	| permanent state ...                               | 128
 //	+---------------------------------------------------+
-//	| SHA-256 of all before it (32)                     |
-//	+---------------------------------------------------+
 //
-// Little-endian. The sum also names the state: a checkpoint in the volatile
-// file carries the sum of the state file that it belongs to.
+// Little-endian. A checkpoint in the volatile file carries position and
+// fingerprint of the sealed state that it belongs to.
 type durable struct {
 	slotID     sealed.SlotID
 	generation uint64
@@ -71,11 +68,8 @@ type durable struct {
 	permanent  []byte // secret
 }
 
-type stateSum [stateSumSize]byte
-
-// appendState appends the file content for d to dst and gives its sum.
-func appendState(dst []byte, d *durable) ([]byte, stateSum) {
-	start := len(dst)
+// appendState appends what is to be sealed for d to dst.
+func appendState(dst []byte, d *durable) []byte {
 	var h [stateHeaderSize]byte
 	le := binary.LittleEndian
 	copy(h[0:], stateMagic)
@@ -87,40 +81,34 @@ func appendState(dst []byte, d *durable) ([]byte, stateSum) {
 	le.PutUint32(h[44:], d.flags)
 	le.PutUint32(h[48:], uint32(len(d.permanent)))
 	copy(h[64:], d.run[:])
-	dst = append(append(dst, h[:]...), d.permanent...)
-	sum := sha256.Sum256(dst[start:])
-	return append(dst, sum[:]...), sum
+	return append(append(dst, h[:]...), d.permanent...)
 }
 
-// parseState reads the content of a state file. The permanent state aliases b.
-func parseState(b []byte) (durable, stateSum, error) {
+// parseState reads what was sealed. The permanent state aliases b.
+func parseState(b []byte) (durable, error) {
 	le := binary.LittleEndian
-	if len(b) < stateHeaderSize+stateSumSize || len(b) > maxStateSize {
-		return durable{}, stateSum{}, fmt.Errorf("state file of %d bytes: %w", len(b), errCorrupt)
+	if len(b) < stateHeaderSize || len(b) > maxStateSize {
+		return durable{}, fmt.Errorf("state file of %d bytes: %w", len(b), errCorrupt)
 	}
 	if !bytes.HasPrefix(b, []byte(stateMagic)) {
-		return durable{}, stateSum{}, fmt.Errorf("not a state file: %w", errCorrupt)
+		return durable{}, fmt.Errorf("not a state file: %w", errCorrupt)
 	}
 	if v := le.Uint32(b[12:]); v > stateVersion {
-		return durable{}, stateSum{}, fmt.Errorf("state file needs version %d, this program has %d: %w", v, stateVersion, errCorrupt)
-	}
-	body, tail := b[:len(b)-stateSumSize], stateSum(b[len(b)-stateSumSize:])
-	if sha256.Sum256(body) != tail {
-		return durable{}, stateSum{}, fmt.Errorf("state file checksum is wrong: %w", errCorrupt)
+		return durable{}, fmt.Errorf("state file needs version %d, this program has %d: %w", v, stateVersion, errCorrupt)
 	}
 	d := durable{
 		generation: le.Uint64(b[32:]),
 		engine:     le.Uint32(b[40:]),
 		flags:      le.Uint32(b[44:]),
-		permanent:  body[stateHeaderSize:],
+		permanent:  b[stateHeaderSize:],
 	}
 	copy(d.slotID[:], b[16:])
 	copy(d.run[:], b[64:])
 	n := le.Uint32(b[48:])
 	if uint64(n) != uint64(len(d.permanent)) || n == 0 || d.flags&^stateKnownFlags != 0 {
-		return durable{}, stateSum{}, fmt.Errorf("state file header is inconsistent: %w", errCorrupt)
+		return durable{}, fmt.Errorf("state file header is inconsistent: %w", errCorrupt)
 	}
-	return d, tail, nil
+	return d, nil
 }
 
 // stateLabel reads what a sealed permanent state says it is.
@@ -147,7 +135,7 @@ func openState(seals *sealed.Slot, blob []byte) (durable, binding, error) {
 	if err != nil {
 		return durable{}, binding{}, err
 	}
-	d, sum, err := parseState(plain)
+	d, err := parseState(plain)
 	if err == nil && (d.slotID != l.Slot || d.generation != l.Generation) {
 		err = fmt.Errorf("%s holds generation %d of %x: %w", l, d.generation, d.slotID, errCorrupt)
 	}
@@ -155,5 +143,6 @@ func openState(seals *sealed.Slot, blob []byte) (durable, binding, error) {
 		clear(plain)
 		return durable{}, binding{}, err
 	}
-	return d, binding{l.Generation, l.Epoch, sum}, nil
+	b, err := bindingOf(blob)
+	return d, b, err
 }

@@ -85,6 +85,17 @@ func ParseLabel(blob []byte) (Label, error) {
 	return h.label, err
 }
 
+// Fingerprint is a blob's name: no two blobs that differ have the same. It is
+// authentic if the blob is.
+type Fingerprint [32]byte
+
+// FingerprintOf reads the fingerprint of a blob. It is the salt, which is a MAC of
+// all that was sealed.
+func FingerprintOf(blob []byte) (Fingerprint, error) {
+	h, err := parseBlob(blob)
+	return h.salt, err
+}
+
 // blobHeader is the head of a sealed blob.
 //
 //	 0                         8            12           16

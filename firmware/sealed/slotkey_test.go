@@ -85,3 +85,20 @@ func TestTableHasPositions(t *testing.T) {
 		t.Errorf("Note of an identity: %v, want ErrGeneration", err)
 	}
 }
+
+func TestFingerprints(t *testing.T) {
+	c := newSlot(t, 1, testSlot)
+	seen := map[Fingerprint]bool{}
+	for range 3 {
+		for _, plain := range []string{"a", "b"} {
+			fp, err := FingerprintOf(mustSeal(t, c, KindVolatile, 1, 1, []byte(plain)))
+			if err != nil || seen[fp] {
+				t.Errorf("fingerprint %x, %v", fp, err)
+			}
+			seen[fp] = true
+		}
+	}
+	if _, err := FingerprintOf(nil); !errors.Is(err, ErrDamaged) {
+		t.Errorf("fingerprint of nothing: %v, want ErrDamaged", err)
+	}
+}
