@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -159,8 +160,8 @@ func TestMetrics(t *testing.T) {
 
 func scrape(t *testing.T, socket string) string {
 	t.Helper()
-	dial := func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }
-	c := http.Client{Transport: &http.Transport{Dial: dial, DisableKeepAlives: true}}
+	dial := func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) }
+	c := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 	resp, err := c.Get("http://coprocd/metrics")
 	if err != nil {
 		t.Fatal(err)
