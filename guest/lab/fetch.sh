@@ -35,7 +35,7 @@ die() {
 # What the machine itself needs: a C compiler, libtpms and libseccomp for the
 # engine, make and libelf (for objtool) for the guest driver, and the peers and
 # tools that the tests compare with.
-packages=(gcc libc6-dev make libelf1 libtpms-dev libssl-dev libseccomp-dev swtpm swtpm-tools tpm2-tools debian-archive-keyring ca-certificates)
+packages=(gcc libc6-dev make libelf1 libtpms-dev libssl-dev libseccomp-dev swtpm swtpm-tools tpm2-tools libtss2-tcti-cmd0 tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon debian-archive-keyring ca-certificates)
 
 # fresh NAME: is this part of the cache there and of today's layout?
 fresh() {
