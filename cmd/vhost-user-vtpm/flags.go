@@ -18,6 +18,7 @@ import (
 // config is the command line, checked.
 type config struct {
 	socketPath string      // listen here; exclusive with fd
+	emulator   bool        // socketPath is for QEMU's own TPM devices
 	socketMode os.FileMode // of socketPath
 	fd         int         // inherited socket, or -1
 	simDir     string      // --coproc sim:DIR, or empty
@@ -44,13 +45,21 @@ type config struct {
 const usage = `Usage: vhost-user-vtpm --socket-path PATH --coproc sim:DIR --qmp PATH [flags]
        vhost-user-vtpm --socket-path PATH --coproc coprocd:SOCKET --slot NAME
                        --slot-key FILE --qmp PATH [flags]
+       vhost-user-vtpm --tpm-emulator-socket PATH --coproc ... [flags]
 
-Gives one virtual machine a TPM 2.0 on a virtio ring, over vhost-user.
+Gives one virtual machine a TPM 2.0: on a virtio ring, over vhost-user, or
+behind QEMU's own TPM devices, for guests without a driver for the former.
 
 Socket (one of):
   --socket-path PATH   listen on this UNIX socket
   --fd N               use the inherited socket N, listening or connected
-  --socket-mode MODE   access bits of --socket-path, octal (default 0600)
+  --tpm-emulator-socket PATH
+                       listen on this UNIX socket for the control channel of
+                       'qemu -tpmdev emulator', for tpm-crb and tpm-tis. QEMU
+                       itself says when the TPM is reset, so --qmp and
+                       --reset-policy have no use here, and neither have
+                       --layout and --packed
+  --socket-mode MODE   access bits of the socket, octal (default 0600)
 
 TPM (one of):
   --coproc coprocd:SOCKET
@@ -124,11 +133,12 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 		}
 	}
 	var c config
-	var fd, coprocSpec, policy, layout, packed, curves, mode string
+	var fd, emulatorPath, coprocSpec, policy, layout, packed, curves, mode string
 	fs := flag.NewFlagSet("vhost-user-vtpm", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
 	fs.StringVar(&c.socketPath, "socket-path", "", "")
+	fs.StringVar(&emulatorPath, "tpm-emulator-socket", "", "")
 	fs.StringVar(&mode, "socket-mode", "0600", "")
 	fs.StringVar(&fd, "fd", "", "")
 	fs.StringVar(&coprocSpec, "coproc", "", "")
@@ -158,7 +168,8 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 		return c, nil
 	}
 	return c, errors.Join(
-		c.setSocket(fd, mode),
+		c.setSocket(fd, emulatorPath, mode),
+		c.checkFace(fs),
 		c.setCoproc(coprocSpec),
 		setSwitch(&c.fastCurves, "fast-curves", curves),
 		c.setPolicy(policy),
@@ -168,10 +179,19 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 	)
 }
 
-func (c *config) setSocket(fd, mode string) error {
+func (c *config) setSocket(fd, emulator, mode string) error {
 	c.fd = -1
-	if (c.socketPath == "") == (fd == "") {
-		return errors.New("give either --socket-path or --fd")
+	given := 0
+	for _, s := range []string{c.socketPath, fd, emulator} {
+		if s != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		return errors.New("give one of --socket-path, --fd and --tpm-emulator-socket: a TPM has one virtual machine at a time")
+	}
+	if emulator != "" {
+		c.socketPath, c.emulator = emulator, true
 	}
 	bits, err := strconv.ParseUint(mode, 8, 32)
 	if err != nil || bits&^0o777 != 0 {
@@ -187,6 +207,20 @@ func (c *config) setSocket(fd, mode string) error {
 	}
 	c.fd = n
 	return nil
+}
+
+// checkFace refuses what belongs to the virtio device only.
+func (c *config) checkFace(fs *flag.FlagSet) (err error) {
+	if !c.emulator {
+		return nil
+	}
+	fs.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "qmp", "reset-policy", "layout", "packed":
+			err = errors.Join(err, fmt.Errorf("--%s has no use with --tpm-emulator-socket", f.Name))
+		}
+	})
+	return err
 }
 
 func (c *config) setCoproc(spec string) error {
@@ -220,6 +254,8 @@ func (c *config) checkSlot(kind string) error {
 func (c *config) setPolicy(policy string) error {
 	c.policy = vtpm.ResetPolicy(policy)
 	switch {
+	case c.emulator:
+		return nil
 	case policy == "" && c.qmpPath == "":
 		return errors.New("without --qmp nothing tells this program when the virtual machine is reset: " +
 			"give --qmp PATH, or choose --reset-policy=keep or --reset-policy=reset (see --help)")

@@ -34,6 +34,22 @@ func TestParseArgsCard(t *testing.T) {
 	}
 }
 
+func TestParseArgsEmulator(t *testing.T) {
+	c, err := parseArgs(strings.Fields("--tpm-emulator-socket e --coproc sim:d --socket-mode 660 --run-id r"), io.Discard)
+	if err != nil || !c.emulator || c.socketPath != "e" || c.socketMode != 0o660 || c.fd != -1 {
+		t.Errorf("parseArgs = %+v, %v", c, err)
+	}
+	for _, more := range []string{
+		"--socket-path=s", "--fd=3", "--qmp=q", "--reset-policy=keep", "--reset-policy=qmp", "--layout=both", "--packed=on",
+	} {
+		args := strings.Fields("--tpm-emulator-socket e --coproc sim:d " + more)
+		name, _, _ := strings.Cut(more, "=")
+		if _, err := parseArgs(args, io.Discard); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("parseArgs(%q) = %v, want an error that names %s", args, err, name)
+		}
+	}
+}
+
 func TestParseArgsFunction(t *testing.T) {
 	const rest = " --slot vm-a --slot-key k --fd 3 --reset-policy keep"
 	c, err := parseArgs(strings.Fields("--coproc pcie:0000:05:00.0"+rest), io.Discard)
@@ -116,7 +132,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 	if _, err := parseArgs([]string{"--help"}, &help); !errors.Is(err, flag.ErrHelp) {
 		t.Fatalf("parseArgs(--help) = %v, want flag.ErrHelp", err)
 	}
-	for _, name := range []string{"socket-path", "fd", "socket-mode", "coproc", "slot", "slot-key", "engine", "qmp", "reset-policy",
+	for _, name := range []string{"socket-path", "fd", "tpm-emulator-socket", "socket-mode", "coproc", "slot", "slot-key", "engine", "qmp", "reset-policy",
 		"run-id", "fast-curves", "layout", "packed", "log-level", "log-format", "print-capabilities", "version", "help"} {
 		if !strings.Contains(help.String(), "--"+name) {
 			t.Errorf("--help does not mention --%s", name)

@@ -6,24 +6,26 @@ import (
 	"context"
 	"sync"
 
+	"github.com/hashicorp/go-hclog"
+
 	"hwvtpm/coproc/metrics"
 )
 
-// serveMetrics shows the device's counters where --metrics says, until stop is
+// serveMetrics shows a face's counters where --metrics says, until stop is
 // called, which waits for the end of it.
-func (b *backend) serveMetrics(ctx context.Context) (stop func(), err error) {
-	if b.cfg.metrics == "" {
+func serveMetrics(ctx context.Context, address string, f face, log hclog.Logger) (stop func(), err error) {
+	if address == "" {
 		return func() {}, nil
 	}
-	l, err := metrics.Listen(b.cfg.metrics)
+	l, err := metrics.Listen(address)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := metrics.Serve(ctx, l, b.device.WriteMetrics); err != nil {
-			b.log.Error("metrics are not shown any more", "error", err)
+		if err := metrics.Serve(ctx, l, f.WriteMetrics); err != nil {
+			log.Error("metrics are not shown any more", "error", err)
 		}
 	})
 	return func() {

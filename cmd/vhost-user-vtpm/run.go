@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc"
+	"hwvtpm/coproc/metrics"
 	"hwvtpm/vhostuser"
 	"hwvtpm/virtqueue"
 	"hwvtpm/vtpm"
@@ -77,16 +78,35 @@ func run(ctx context.Context, cfg config) (err error) {
 		return err
 	}
 	defer end.close()
-	b, err := newBackend(cfg, slot, log)
+	f, err := newFace(cfg, slot, log)
 	if err != nil {
 		return err
 	}
-	stop, err := b.serveMetrics(ctx)
+	stop, err := serveMetrics(ctx, cfg.metrics, f, log)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	return b.serve(ctx, end)
+	debug.FreeOSMemory()
+	tell(log, "READY=1\nSTATUS=waiting for a virtual machine")
+	defer tell(log, "STOPPING=1")
+	return f.serve(ctx, end)
+}
+
+// face is what QEMU sees of the slot.
+type face interface {
+	// serve serves virtual machines until ctx ends, or the one whose
+	// connection was inherited until that ends.
+	serve(ctx context.Context, end endpoint) error
+	// WriteMetrics writes what was counted.
+	WriteMetrics(w *metrics.Writer)
+}
+
+func newFace(cfg config, slot coproc.Slot, log hclog.Logger) (face, error) {
+	if cfg.emulator {
+		return newEmulator(cfg, slot, log)
+	}
+	return newBackend(cfg, slot, log)
 }
 
 // backend is the device with what surrounds it in this program.
@@ -130,10 +150,7 @@ func (b *backend) serve(ctx context.Context, end endpoint) error {
 	if b.monitor != nil {
 		wg.Go(func() { b.monitor.Run(ctx, b.device.CheckMonitor) })
 	}
-	debug.FreeOSMemory()
-	b.tell("READY=1\nSTATUS=waiting for a virtual machine")
 	b.log.Info("ready", "version", version(), "reset-policy", string(b.cfg.policy))
-	defer b.tell("STOPPING=1")
 	var err error
 	if end.conn != nil {
 		err = b.server.ServeConn(ctx, end.conn)
@@ -147,20 +164,29 @@ func (b *backend) serve(ctx context.Context, end endpoint) error {
 // connected is called for each new vhost-user connection, before its first
 // message is answered.
 func (b *backend) connected(ctx context.Context, p vhostuser.Peer) error {
-	run := vtpm.UnknownRun()
-	if b.cfg.runName != "" {
-		run = vtpm.NamedRun(b.cfg.runName)
-	} else if id, err := vtpm.PeerRun(p.PID); err == nil {
-		run = id
-	} else {
-		b.log.Warn("can't tell one run of the virtual machine from the next, so PCRs are kept: give --run-id", "error", err)
-	}
 	if b.monitor != nil {
 		b.monitor.Wake()
 	}
 	b.log.Info("a virtual machine has connected", "pid", p.PID)
-	b.tell("STATUS=serving a virtual machine")
+	tell(b.log, "STATUS=serving a virtual machine")
+	run, err := runOf(b.cfg, p.PID)
+	if err != nil {
+		b.log.Warn("can't tell one run of the virtual machine from the next, so PCRs are kept: give --run-id", "error", err)
+	}
 	return b.device.PowerOn(ctx, run)
+}
+
+// runOf is the run that a connection from the process pid belongs to. If that
+// can't be told, it is the unknown one.
+func runOf(cfg config, pid int) (coproc.RunID, error) {
+	if cfg.runName != "" {
+		return vtpm.NamedRun(cfg.runName), nil
+	}
+	run, err := vtpm.PeerRun(pid)
+	if err != nil {
+		return vtpm.UnknownRun(), err
+	}
+	return run, nil
 }
 
 func (b *backend) disconnected(err error) {
@@ -169,12 +195,15 @@ func (b *backend) disconnected(err error) {
 	} else {
 		b.log.Info("the virtual machine has disconnected")
 	}
-	b.tell("STATUS=waiting for a virtual machine")
+	tell(b.log, "STATUS=waiting for a virtual machine")
 }
 
-func (b *backend) tell(state string) {
+// WriteMetrics implements face.
+func (b *backend) WriteMetrics(w *metrics.Writer) { b.device.WriteMetrics(w) }
+
+func tell(log hclog.Logger, state string) {
 	if err := notify(state); err != nil {
-		b.log.Warn("service manager", "error", err)
+		log.Warn("service manager", "error", err)
 	}
 }
 
