@@ -194,8 +194,14 @@ func (f *fake) execute(cmd []byte) []byte {
 	case "uid":
 		return fmt.Appendf(nil, "ok %d", os.Getuid())
 	case "fds":
+		out := []byte("ok")
 		entries, _ := os.ReadDir("/proc/self/fd")
-		return fmt.Appendf(nil, "ok %d", len(entries))
+		for _, e := range entries {
+			if link, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil {
+				out = fmt.Appendf(out, " %s", link)
+			}
+		}
+		return out
 	case "env":
 		return fmt.Appendf(nil, "ok %q", os.Environ())
 	case "minseq":

@@ -183,7 +183,13 @@ func (s *slot) save(l sealed.Label, blob []byte) error {
 	s.mu.Lock()
 	s.usedEpoch, s.used = l.Epoch, l.Generation
 	s.mu.Unlock()
-	return s.card.store.SaveState(l, blob)
+	began := time.Now()
+	err := s.card.store.SaveState(l, blob)
+	s.card.saved(time.Since(began), err)
+	if err != nil {
+		s.card.log.Error("state could not be written", "slot", s.rec.Name, "err", err)
+	}
+	return err
 }
 
 // ended implements job. It makes the slot parked, if that was meant, or closed;

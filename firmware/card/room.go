@@ -119,10 +119,10 @@ func (s *slot) idle(now int64) (used int64, o occupancy) {
 func (r *run) idle(now int64) (used int64, o occupancy) {
 	last := r.page.LastActive()
 	switch {
+	case r.page.Busy(), last == 0 && now-r.started < int64(settleTime):
+		return 0, busySlot
 	case r.page.State() != abi.SlotRunning:
 		return 0, pinnedSlot
-	case r.page.Busy() || last == 0 && now-r.started < int64(settleTime):
-		return 0, busySlot
 	}
 	return max(last, r.started), idleSlot
 }
@@ -146,29 +146,28 @@ func (s *slot) park() error {
 	return s.tellToExit()
 }
 
-// parkAndWait parks the slot for an administrator.
+// parkAndWait parks the slot for an administrator. One that has just answered is
+// busy for a moment still.
 func (s *slot) parkAndWait(ctx context.Context) error {
-	if err := s.park(); err != nil {
-		return err
-	}
 	timeout := time.After(exitGrace)
 	for {
+		err := s.park()
 		s.mu.Lock()
 		phase, next := s.phase, s.next()
 		s.mu.Unlock()
-		switch phase {
-		case parked:
+		if phase == parked {
 			return nil
-		case parking:
-		default:
-			return refuse(abi.StatusInUse, "slot %s is in use again", s.rec.Name)
+		}
+		if err != nil && statusOf(err) != abi.StatusInUse {
+			return err
 		}
 		select {
 		case <-next:
+		case <-time.After(roomPoll):
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timeout:
-			return refuse(abi.StatusInUse, "slot %s is busy: it is parked when it has answered", s.rec.Name)
+			return refuse(abi.StatusInUse, "slot %s is busy", s.rec.Name)
 		}
 	}
 }

@@ -85,8 +85,8 @@ func (c *Card) startReserved(job job, setup *wire.Setup, blob []byte, fds []int)
 		mem: mem, page: wire.NewPage(mem),
 		ready: make(chan wire.Ready, 1), done: make(chan struct{}),
 	}
-	if len(blob) > 0 {
-		r.newest, _ = sealed.ParseLabel(blob) // who reads it checks it
+	if l, err := sealed.ParseLabel(blob); err == nil && l.Slot == setup.Slot { // else it makes its first
+		r.newest = l
 	}
 	msg := wire.AppendSetup(nil, setup)
 	defer clear(msg)
@@ -198,9 +198,7 @@ func (r *run) save(n uint32) error {
 	if l.Slot != r.slot || l.Kind != sealed.KindPermanent || l.Epoch != r.epoch || !after {
 		return fmt.Errorf("save of %s, in epoch %d and after %s: %w", l, r.epoch, r.newest, wire.ErrMalformed)
 	}
-	began := time.Now()
 	err = r.job.save(l, blob)
-	r.card.saved(time.Since(began), err)
 	status := abi.StatusOK
 	switch {
 	case err == nil:

@@ -130,7 +130,6 @@ func observe(h *wire.Histogram, d time.Duration) {
 func (c *Card) saved(d time.Duration, err error) {
 	if err != nil {
 		c.counters.saveErrors.Add(1)
-		c.log.Error("state could not be written", "err", err)
 		return
 	}
 	c.counters.saves.Add(1)
