@@ -28,6 +28,7 @@ var tests = []testing.InternalTest{
 	{Name: "TestResetWhileRunning", F: testResetWhileRunning},
 	{Name: "TestForeignAddresses", F: testForeignAddresses},
 	{Name: "TestSecondDriver", F: testSecondDriver},
+	{Name: "TestBackend", F: testBackend},
 	{Name: "TestUnplug", F: testUnplug},
 	{Name: "TestUnplugWhileRunning", F: testUnplugWhileRunning},
 }

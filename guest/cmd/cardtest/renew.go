@@ -5,23 +5,37 @@ package main
 import (
 	"crypto/ed25519"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/accesskey"
 	"hwvtpm/coproc/admin"
 	"hwvtpm/coproc/coproctest"
 	"hwvtpm/coproc/pcie"
 )
 
-// access is the access key of the tests' slot, made for this run.
-var access = sync.OnceValues(func() (ed25519.PrivateKey, error) {
-	_, key, err := ed25519.GenerateKey(nil)
-	return key, err
+// keyFile is the file of the access key of the tests' slot, made for this run.
+var keyFile = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "cardtest")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "slot.key")
+	_, err = accesskey.Create(file)
+	return file, err
 })
 
-func accessKey(string) (ed25519.PrivateKey, error) { return access() }
+func accessKey(string) (ed25519.PrivateKey, error) {
+	file, err := keyFile()
+	if err != nil {
+		return nil, err
+	}
+	return accesskey.Load(file)
+}
 
 // renew makes the tests' slot anew, with a new TPM in it.
 func renew(t *testing.T, c *pcie.Card) error {
@@ -35,7 +49,7 @@ func renew(t *testing.T, c *pcie.Card) error {
 	if err != nil {
 		return err
 	}
-	key, err := access()
+	key, err := accessKey(coproctest.SlotName)
 	if err != nil {
 		return err
 	}
