@@ -3,132 +3,186 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// tools is the real card with what Debian has for TPMs on top of it.
-type tools struct {
-	t    *testing.T
-	dir  string
-	env  []string
-	tcti string
+// toolsRig is a coprocd with one slot, and the tools of the TCG's software stack
+// that reach it through this program.
+type toolsRig struct {
+	t   *testing.T
+	dir string
+	env []string
 }
 
-// newTools builds the programs and starts a card with the slot vm.
-func newTools(t *testing.T) *tools {
+func newToolsRig(t *testing.T) *toolsRig {
 	t.Helper()
-	if os.Getenv("HWVTPM_TEST_ROOT") == "" {
-		t.Skip("uses Debian's tpm2-tools: set HWVTPM_TEST_ROOT=1 (make test-root)")
+	if os.Getenv("HWVTPM_TEST_ROOT") != "1" {
+		t.Skip("needs tpm2-tools and tpm2-abrmd: set HWVTPM_TEST_ROOT=1 (tier test-root)")
 	}
-	dir := t.TempDir()
-	for name, cgo := range map[string]string{"coprocd": "0", "vtpmctl": "0", "hwvtpm-engine": "1"} {
+	dir, err := os.MkdirTemp("", "vtpmctl") // short, for the socket's name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // workers run as users of their own
+		t.Fatal(err)
+	}
+	r := &toolsRig{t: t, dir: dir, env: append(os.Environ(),
+		"PATH="+dir+":"+os.Getenv("PATH"),
+		"HWVTPM_SOCKET="+dir+"/s", "HWVTPM_KEYS="+dir+"/keys",
+		"TPM2TOOLS_TCTI=cmd:vtpmctl raw --slot vm",
+	)}
+	for name, cgo := range map[string]string{"vtpmctl": "0", "coprocd": "0", "hwvtpm-engine": "1"} {
 		cmd := exec.Command("go", "build", "-o", dir+"/", "hwvtpm/cmd/"+name)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("building %s: %v\n%s", name, err, out)
 		}
 	}
-	socket := filepath.Join(dir, "s")
-	daemon := exec.Command(filepath.Join(dir, "coprocd"), "--store", filepath.Join(dir, "store"), "--socket", socket,
-		"--park-after", "50ms", "--worker-uid", "-1")
-	log := &strings.Builder{}
-	daemon.Stderr = log
-	if err := daemon.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		daemon.Process.Signal(os.Interrupt)
-		daemon.Wait()
-		if t.Failed() {
-			t.Logf("log of coprocd:\n%s", log)
-		}
-	})
-	x := &tools{t: t, dir: dir, tcti: "cmd:" + filepath.Join(dir, "vtpmctl") + " raw --slot vm"}
-	x.env = append(os.Environ(), "HWVTPM_SOCKET="+socket, "HWVTPM_KEYS="+filepath.Join(dir, "keys"), "TPM2TOOLS_TCTI="+x.tcti)
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("coprocd does not listen")
-		}
-	}
-	x.run(filepath.Join(dir, "vtpmctl") + " slot create vm --keys p256,srk")
-	return x
+	r.startDaemon()
+	return r
 }
 
-// run runs a script in the card's folder and gives its output.
-func (x *tools) run(script string) string {
-	x.t.Helper()
-	cmd := exec.Command("sh", "-euc", script)
-	cmd.Dir, cmd.Env = x.dir, x.env
+func (r *toolsRig) startDaemon() {
+	cmd := exec.Command(filepath.Join(r.dir, "coprocd"), "--store", r.dir+"/store", "--socket", r.dir+"/s")
+	cmd.Stderr = r.t.Output()
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		cmd.Process.Signal(unix.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			r.t.Errorf("coprocd: %v", err)
+		}
+	})
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(r.dir + "/s"); err == nil {
+			return
+		}
+		if time.Since(begin) > time.Minute {
+			r.t.Fatal("coprocd makes no socket")
+		}
+	}
+}
+
+// sh runs a script in an empty folder and gives what it printed.
+func (r *toolsRig) sh(script string) string {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
+	cmd.Dir, cmd.Env = r.t.TempDir(), r.env
+	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		x.t.Fatalf("%s\n%v\n%s", script, err, out)
+		r.t.Fatalf("%v\n%s\n%s", err, script, out)
 	}
 	return string(out)
 }
 
-// sealing seals a secret to a PCR, signs and quotes: more objects than a TPM
-// holds at a time, over many processes.
-const sealing = `
-	tpm2_pcrextend 10:sha256=` + "0707070707070707070707070707070707070707070707070707070707070707" + `
-	for i in 1 2 3 4 5; do tpm2_createprimary -Q -C o -G ecc -c primary.ctx; done
-	tpm2_create -Q -C primary.ctx -G ecc -u key.pub -r key.priv
-	tpm2_load -Q -C primary.ctx -u key.pub -r key.priv -c key.ctx
-	echo message > message
-	tpm2_sign -Q -c key.ctx -g sha256 -o sig message
-	tpm2_verifysignature -Q -c key.ctx -g sha256 -s sig -m message
-	tpm2_createpolicy -Q --policy-pcr -l sha256:10 -L policy
-	echo secret | tpm2_create -Q -C primary.ctx -L policy -i - -u seal.pub -r seal.priv
-	tpm2_load -Q -C primary.ctx -u seal.pub -r seal.priv -c seal.ctx
-	tpm2_unseal -c seal.ctx -p pcr:sha256:10
-	tpm2_nvdefine -Q -C o -s 32 0x1500010
-	tpm2_nvwrite -Q -C o -i message 0x1500010
-	tpm2_getcap handles-persistent
-	tpm2_quote -Q -c key.ctx -l sha256:10 -m quote -s quotesig
-	tpm2_getcap handles-transient
-`
-
-func checkSealing(t *testing.T, out string) {
+// contains wants each of the words in text.
+func contains(t *testing.T, text string, words ...string) {
 	t.Helper()
-	for _, want := range []string{"secret\n", "0x8101000A", "0x81000001"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("output has no %q:\n%s", want, out)
+	for _, w := range words {
+		if !strings.Contains(text, w) {
+			t.Errorf("no %q in:\n%s", w, text)
 		}
 	}
-	if strings.Contains(out, "- 0x80") {
-		t.Errorf("transient objects are left:\n%s", out)
-	}
 }
 
-// TestTools: tpm2-tools on a slot, each tool a vtpmctl of its own, while the card
-// puts the TPM to rest in between.
-func TestTools(t *testing.T) {
-	x := newTools(t)
-	checkSealing(t, x.run(sealing))
-	if out := x.run("./vtpmctl slot show vm"); !strings.Contains(out, "closed") {
-		t.Errorf("the slot is left open:\n%s", out)
+// ownKey makes an attestation key below the slot's endorsement key, has it
+// quote PCRs, and checks the quote as a verifier would.
+const ownKey = `
+tpm2_pcrreset 16
+tpm2_pcrextend 16:sha256=$(printf measured | sha256sum | cut -d' ' -f1)
+tpm2_createak -Q -C 0x81010001 -c ak.ctx -G ecc -g sha256 -s ecdsa -u ak.pub
+tpm2_quote -Q -c ak.ctx -l sha256:0,16 -q 0badcafe -m quote.msg -s quote.sig -o quote.pcrs
+tpm2_checkquote -u ak.pub -m quote.msg -s quote.sig -f quote.pcrs -q 0badcafe
+printf secret | tpm2_create -Q -C 0x81000001 -i - -u sealed.pub -r sealed.priv
+tpm2_load -Q -C 0x81000001 -u sealed.pub -r sealed.priv -c sealed.ctx
+tpm2_unseal -c sealed.ctx
+`
+
+// The state lasts from one tool to the next, each of which is a client of its
+// own, and the furniture that a slot was made with is in place.
+func TestTPM2Tools(t *testing.T) {
+	r := newToolsRig(t)
+	r.sh("vtpmctl slot create vm")
+	contains(t, r.sh("tpm2_getcap handles-persistent"), "0x81000001", "0x81010001", "0x8101000A", "0x81010016")
+	banks := r.sh("tpm2_getcap pcrs")
+	contains(t, banks, "sha256: [ 0, 1, 2,", "sha384: [ 0, 1, 2,")
+	contains(t, banks, "sha1: [ ]", "sha512: [ ]")
+	contains(t, r.sh(ownKey), "secret")
+	before := r.sh("tpm2_pcrread sha256:16")
+	r.sh("vtpmctl slot list >/dev/null")
+	if after := r.sh("tpm2_pcrread sha256:16"); after != before || strings.Contains(after, "0x00000000") {
+		t.Errorf("PCR 16 was\n%sand is\n%s", before, after)
 	}
+	r.sh("tpm2_nvdefine -Q 0x1500001 -s 5 -a 'ownerread|ownerwrite'; printf hello | tpm2_nvwrite -Q 0x1500001 -C o -i -")
+	contains(t, r.sh("tpm2_nvread 0x1500001 -C o"), "hello")
 }
 
-// TestResourceManager: the same behind tpm2-abrmd, which has one vtpmctl.
+// The resource manager of user space has one client for many tools.
 func TestResourceManager(t *testing.T) {
-	x := newTools(t)
+	r := newToolsRig(t)
+	r.sh("vtpmctl slot create vm")
 	script := `
-	tpm2-abrmd --session --allow-root --tcti="$TPM2TOOLS_TCTI" &
-	manager=$!
-	trap 'kill $manager; wait $manager || true' EXIT
-	export TPM2TOOLS_TCTI=tabrmd:bus_type=session
-	for i in $(seq 100); do if tpm2_getrandom -Q 1 2>/dev/null; then break; fi; sleep 0.1; done
-	` + sealing
-	if err := os.WriteFile(filepath.Join(x.dir, "script"), []byte(script), 0o600); err != nil {
-		t.Fatal(err)
+tpm2-abrmd --session --allow-root --logger=stdout --tcti "$TPM2TOOLS_TCTI" &
+manager=$!
+export TPM2TOOLS_TCTI=tabrmd:bus_type=session
+for i in $(seq 100); do tpm2_getrandom 8 >/dev/null 2>&1 && break; sleep 0.1; done
+` + ownKey + `
+vtpmctl slot list
+kill $manager
+wait $manager || true
+`
+	out := r.sh("dbus-run-session -- bash -euo pipefail -c '" + strings.ReplaceAll(script, "'", `'\''`) + "'")
+	contains(t, out, "secret", "live")
+}
+
+// Who has another slot's key gets nothing.
+func TestToolsWithAnotherKey(t *testing.T) {
+	r := newToolsRig(t)
+	r.sh("vtpmctl slot create vm; vtpmctl slot create other")
+	out := r.sh(`
+code=0; vtpmctl raw --slot vm --key "$HWVTPM_KEYS/other.key" </dev/null || code=$?
+echo "exit code $code"
+mv "$HWVTPM_KEYS/other.key" "$HWVTPM_KEYS/vm.key"
+! tpm2_getrandom 8`)
+	contains(t, out, "exit code 4")
+}
+
+// manyObjects makes more objects than a TPM holds at a time, one tool after the
+// other, and seals a secret to a PCR.
+const manyObjects = `
+tpm2_pcrextend 10:sha256=$(printf measured | sha256sum | cut -d' ' -f1)
+for i in 1 2 3 4 5; do tpm2_createprimary -Q -C o -G ecc -c primary.ctx; done
+tpm2_createpolicy -Q --policy-pcr -l sha256:10 -L policy
+printf secret | tpm2_create -Q -C primary.ctx -L policy -i - -u seal.pub -r seal.priv
+tpm2_load -Q -C primary.ctx -u seal.pub -r seal.priv -c seal.ctx
+tpm2_unseal -c seal.ctx -p pcr:sha256:10
+echo; tpm2_getcap handles-transient
+`
+
+// Each tool leaves its objects in files and in the TPM; raw clears them out of
+// the TPM, as a resource manager would, unless it is told not to.
+func TestToolsLeaveNoObjects(t *testing.T) {
+	r := newToolsRig(t)
+	r.sh("vtpmctl slot create vm --keys none")
+	out := r.sh(manyObjects)
+	contains(t, out, "secret")
+	if strings.Contains(out, "0x80") {
+		t.Errorf("objects are left in the TPM:\n%s", out)
 	}
-	checkSealing(t, x.run("exec dbus-run-session -- sh -eu script"))
+	out = r.sh(`export TPM2TOOLS_TCTI="$TPM2TOOLS_TCTI --flush off"
+tpm2_createprimary -Q -C o -G ecc -c primary.ctx; tpm2_getcap handles-transient`)
+	contains(t, out, "0x80")
 }
