@@ -195,8 +195,13 @@ func (d *daemon) end(sig unix.Signal) int {
 func (d *daemon) refuses(code int, why string) {
 	d.t.Helper()
 	d.launch()
-	if got := d.wait(); got != code || !strings.Contains(d.log.String(), why) {
-		d.t.Fatalf("exit code %d, want %d and %q in\n%s", got, code, why, d.log)
+	got := d.wait()
+	_, last, _ := strings.Cut(strings.TrimSpace(d.log.String()), "\ncoprocd: ")
+	if i := strings.LastIndex(last, "\ncoprocd: "); i >= 0 {
+		last = last[i:]
+	}
+	if got != code || !strings.Contains(last, why) {
+		d.t.Fatalf("exit code %d and %q, want %d and %q", got, last, code, why)
 	}
 }
 
