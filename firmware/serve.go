@@ -36,11 +36,11 @@ func (s *server) serve(fd int) error {
 			}
 		}
 		n, err := readPacket(fd, s.in[:])
+		if n == 0 && err == nil || hungUp(err) {
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("read submission: %w", err)
-		}
-		if n == 0 {
-			return nil
 		}
 		if last, err := s.answer(fd, n); last {
 			return err
@@ -63,10 +63,14 @@ func (s *server) answer(fd, n int) (last bool, err error) {
 	if s.slot != nil {
 		s.meter.publish(s.slot)
 	}
-	if err := writePacket(fd, s.out[:size]); err != nil {
+	err = writePacket(fd, s.out[:size])
+	s.meter.end()
+	switch {
+	case hungUp(err):
+		return true, nil
+	case err != nil:
 		return true, fmt.Errorf("write completion: %w", err)
 	}
-	s.meter.end()
 	return last, nil
 }
 
@@ -181,6 +185,10 @@ func (s *server) health() *abi.HealthReply {
 		EngineVersion: engine.Version(),
 	}
 }
+
+// hungUp tells whether the driver has closed its end without reading all, which
+// is no less orderly.
+func hungUp(err error) bool { return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) }
 
 // readPacket and writePacket are blocking system calls on the owner's thread:
 // no runtime poller stands between the driver's packet and the TPM.

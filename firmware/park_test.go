@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package firmware
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"testing"
+
+	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/coproctest/tpmtest"
+	"hwvtpm/firmware/wire"
+)
+
+// TestParkIdle: a client does not notice that its worker was parked.
+func TestParkIdle(t *testing.T) {
+	c := newFakeCard(t)
+	c.create()
+	k := newClient(t)
+	l := c.open(k, nil)
+	k.greet(1)
+	k.tpm.Startup()
+	key := k.tpm.CreateSRK()
+	var want tpmtest.Digest
+	for range 3 {
+		k.tpm.Extend(10, "x")
+		want = tpmtest.Extended(want, "x")
+		l.park()
+		l = c.open(k, resumed)
+		if got := k.tpm.PCR(10); got != want || !k.tpm.Loaded(key) {
+			t.Fatalf("PCR 10 = %x, want %x", got, want)
+		}
+	}
+	l.end()
+}
+
+// TestParkBeforeIdentify: a client that has said nothing yet can be parked too.
+func TestParkBeforeIdentify(t *testing.T) {
+	c := newFakeCard(t)
+	c.create()
+	k := newClient(t)
+	c.open(k, nil).park()
+	l := c.open(k, nil)
+	k.greet(1)
+	l.park()
+	l = c.open(k, resumed)
+	k.tpm.Startup()
+	l.end()
+}
+
+// TestParkWithQueued: the order to park comes before a submission that was not
+// read, which is the next worker's, and is executed once.
+func TestParkWithQueued(t *testing.T) {
+	c := newFakeCard(t)
+	c.create()
+	k := newClient(t)
+	l := c.open(k, nil)
+	k.greet(1)
+	k.tpm.Startup()
+	l.park()
+	for range 10 {
+		k.seq++
+		k.send(&abi.Submission{Op: abi.OpExecute, Seq: k.seq, Payload: bytes.Clone(cmdExtend)})
+		l, theirs := c.newLife()
+		s := c.setup()
+		resumed(&s)
+		l.give(s, c.durable(), k.far[0], k.far[1])
+		if err := wire.Send(l.channel, wire.AppendPark(nil)); err != nil {
+			t.Fatal(err)
+		}
+		l.run(theirs) // finds all of it
+		<-l.exited
+		if l.err != nil || l.page.Commands() != 0 {
+			t.Fatalf("parked worker ended with %v after %d commands", l.err, l.page.Commands())
+		}
+		l.end()
+		l = c.open(k, resumed)
+		if done, ok := k.receive(); !ok || done.Seq != k.seq || responseCode(done.Payload) != rcSuccess || done.Flags != 0 {
+			t.Fatalf("queued command: %+v, %t", done, ok)
+		}
+		l.park()
+	}
+	l = c.open(k, resumed)
+	var want tpmtest.Digest
+	for range 10 {
+		want = sha256.Sum256(append(want[:], make([]byte, 32)...))
+	}
+	if got := k.tpm.PCR(10); got != want {
+		t.Errorf("PCR 10 = %x, want it extended ten times: %x", got, want)
+	}
+	l.end()
+}
+
+// TestParkWhileSaving: an order to park in the middle of a command waits for the
+// command's end.
+func TestParkWhileSaving(t *testing.T) {
+	c := newFakeCard(t)
+	c.create()
+	k := newClient(t)
+	l := c.open(k, nil)
+	k.greet(1)
+	k.tpm.Startup()
+	c.onSave(func(l *life, blob []byte) abi.Status {
+		wire.Send(l.channel, wire.AppendPark(nil))
+		return abi.StatusOK
+	})
+	if done := k.execute(bytes.Clone(cmdDefine)); responseCode(done.Payload) != rcSuccess {
+		t.Errorf("NV_DefineSpace: %x", done.Payload)
+	}
+	<-l.exited
+	if l.err != nil {
+		t.Errorf("parked worker ended with %v", l.err)
+	}
+	l.end()
+	c.onSave(nil)
+	l = c.open(k, resumed)
+	k.tpm.Extend(10, "x")
+	l.end()
+}
