@@ -273,3 +273,22 @@ var cmdDefine = []byte{
 	0x80, 0x02, 0, 0, 0, 45, 0, 0, 0x01, 0x2a, 0x40, 0, 0, 1,
 	0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0,
 	0, 0, 0, 14, 0x01, 0x80, 0, 0, 0, 0x0b, 0x00, 0x06, 0x00, 0x06, 0, 0, 0, 4}
+
+// TestUndoDoesNotGoBackFurther: who can write the volatile file cannot use an undo
+// to bring an earlier moment back.
+func TestUndoDoesNotGoBackFurther(t *testing.T) {
+	r := newRig(t)
+	r.powerOn(r.run)
+	r.tpm.Startup()
+	r.tpm.Extend(10, "one")
+	old, err := r.slot.vol.committed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.tpm.Extend(10, "two")
+	r.slot.vol.commit(old)
+	r.diskFull = true
+	if resp, err := r.send(cmdDefine); !errors.Is(err, errFailed) {
+		t.Errorf("undo with a commit word that was set back: %x, %v, want errFailed", resp, err)
+	}
+}
