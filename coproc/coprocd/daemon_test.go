@@ -23,7 +23,7 @@ import (
 
 // daemon is the real coprocd, which may be killed and started again.
 type daemon struct {
-	t           *testing.T
+	t           testing.TB
 	programs    string
 	dir, socket string
 	args        []string
@@ -32,7 +32,7 @@ type daemon struct {
 	cmd *exec.Cmd
 }
 
-func startDaemon(t *testing.T, args ...string) *daemon {
+func startDaemon(t testing.TB, args ...string) *daemon {
 	t.Helper()
 	dir := t.TempDir()
 	d := &daemon{t: t, programs: built(t), dir: filepath.Join(dir, "store"), socket: filepath.Join(dir, "s"), args: args}

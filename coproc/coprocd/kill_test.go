@@ -3,6 +3,7 @@
 package coprocd
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hwvtpm/coproc"
 	"hwvtpm/coproc/admin"
 )
 
@@ -72,4 +74,33 @@ func TestParkedSlotComesBack(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// TestHungWorker: a worker that neither answers nor obeys a cancel is given up,
+// and the command counts as canceled.
+func TestHungWorker(t *testing.T) {
+	d := startDaemon(t)
+	key := d.create("vm")
+	cfg := configFor(t, d.socket, key)
+	cfg.CancelGrace = 100 * time.Millisecond
+	card, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer card.Close()
+	g := startGuest(t, card, "vm")
+	g.round(0)
+	h, err := g.slot.Health(t.Context())
+	if err != nil || h.WorkerPID < 2 {
+		t.Fatalf("Health = %+v, %v", h, err)
+	}
+	if err := unix.Kill(h.WorkerPID, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	resp := make([]byte, coproc.MaxTransfer)
+	n, err := g.slot.Execute(t.Context(), coproc.Command{Bytes: testCommand, Timeout: 100 * time.Millisecond}, resp)
+	if want := []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x09}; err != nil || !bytes.Equal(resp[:n], want) {
+		t.Errorf("command to a hung worker: %x, %v, want TPM_RC_CANCELED", resp[:n], err)
+	}
+	g.round(1)
 }

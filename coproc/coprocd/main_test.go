@@ -50,7 +50,7 @@ func noticeSources(dir string) {
 }
 
 // built gives the folder of the programs.
-func built(t *testing.T) string {
+func built(t testing.TB) string {
 	t.Helper()
 	dir, err := programs()
 	if err != nil {

@@ -21,11 +21,12 @@ import (
 	"hwvtpm/coproc/internal/slot"
 )
 
-// How often and how long one call goes on trying what may be well in a moment. A
-// guest's command has the longer Config.Patience, which is many such calls.
+// How often and how long one call goes on trying what may be well in a moment: a
+// card takes seconds to give up a worker that hangs. A guest's command has the
+// longer Config.Patience, which is several such calls.
 const (
 	retryEvery = 25 * time.Millisecond
-	retryFor   = 3 * time.Second
+	retryFor   = 5 * time.Second
 )
 
 // opener opens one slot, again and again.
