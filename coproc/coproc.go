@@ -34,7 +34,7 @@ type Device interface {
 
 // Info describes a card.
 type Info struct {
-	Driver        string // name of the Go driver: "sim", "pcie"
+	Driver        string // name of the Go driver: "coprocd", "pcie", "sim"
 	ABIVersion    uint16 // mailbox version both sides speak
 	EngineVersion uint32 // TPM engine of the card, 0x00MMmmpp
 	MaxTransfer   int    // largest TPM command and response, bytes

@@ -8,10 +8,12 @@
 //
 // # Drivers
 //
-// Package coproc/sim reaches a simulated card, a child process, and package
-// coproc/pcie a card that is a PCI function. Every driver
-// passes the one conformance suite in package coproc/coproctest, and every
-// driver speaks the mailbox format of package coproc/abi to its card.
+// Package coproc/coprocd reaches the card behind a daemon's socket, which all
+// virtual machines of a host share; package coproc/pcie a card that is a PCI
+// function; and package coproc/sim a simulated card of one slot, a child
+// process. Every driver passes the one conformance suite in package
+// coproc/coproctest, and every driver speaks the mailbox format of package
+// coproc/abi to its card. Package coproc/admin manages a card's slots.
 //
 // # Runs and resets
 //
