@@ -32,6 +32,7 @@ type config struct {
 	hostTPM string
 	pcrs    hosttpm.Selection
 	backup  string
+	reseal  bool
 	index   hosttpm.Index
 
 	maxLive    int
@@ -68,6 +69,8 @@ The card's storage key (one of):
                        (default sha256:0,2,7)
     --key-backup FILE  a new card's key is written here in clear too, or taken
                        from here; to be kept elsewhere
+    --reseal           seal the key anew from --key-backup, under the PCRs as
+                       they are: after firmware or boot loader have changed
     --nv-index NUMBER  of the counter; two cards of one host need two
 
 Clients:
@@ -132,6 +135,7 @@ func (c *config) flags(o *options) *flag.FlagSet {
 		uid = defaultWorkerUID
 	}
 	fs.IntVar(&c.workerUID, "worker-uid", uid, "")
+	fs.BoolVar(&c.reseal, "reseal", false, "")
 	fs.BoolVar(&c.printVersion, "version", false, "")
 	return fs
 }

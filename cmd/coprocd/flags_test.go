@@ -64,6 +64,7 @@ func TestWrongFlags(t *testing.T) {
 		{[]string{"--host-tpm", "/dev/tpmrm0"}, "/dev/tpmrm0"},
 		{[]string{"--pcrs", "sha256:7"}, "--host-tpm"},
 		{[]string{"--key-backup", "k"}, "--host-tpm"},
+		{[]string{"--host-tpm", "swtpm:/t", "--reseal"}, "--key-backup"},
 		{[]string{"--host-tpm", "swtpm:/t", "--pcrs", "sha1:7"}, "neither"},
 		{[]string{"--host-tpm", "swtpm:/t", "--pcrs", "sha256:24"}, "24"},
 		{[]string{"--host-tpm", "swtpm:/t", "--pcrs", "sha256:"}, "PCR"},

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc/coproctest/tpmtest"
+	"hwvtpm/firmware/sealed"
 )
 
 // swtpm is the host's TPM.
@@ -156,6 +157,33 @@ func TestHostTPM(t *testing.T) {
 	if got := binary.BigEndian.Uint64(again.ReadNV(tpmtest.NVBase, 8)); got != first {
 		t.Errorf("counter of the adopted store = %d, want %d", got, first)
 	}
+}
+
+// TestReseal: when the host boots something else, the key's backup opens the card
+// again, and another key does not.
+func TestReseal(t *testing.T) {
+	host := startSwtpm(t)
+	d := newDaemon(t)
+	backup := filepath.Join(d.dir, "key-backup")
+	flags := []string{"--host-tpm", host.address(), "--pcrs", "sha256:7"}
+	d.args = append(flags, "--key-backup", backup)
+	d.start()
+	d.create("a")
+	d.end(unix.SIGTERM)
+	host.boot()
+	d.refuses(exitStore, "PCR 7 is")
+	other := filepath.Join(d.dir, "other")
+	if _, err := sealed.CreateKeyFile(other, sealed.NewKey()); err != nil {
+		t.Fatal(err)
+	}
+	d.args = append(flags[:4:4], "--key-backup", other, "--reseal")
+	d.refuses(exitStore, "sealed under another key")
+	d.args = append(flags[:4:4], "--key-backup", backup, "--reseal")
+	d.start()
+	d.end(unix.SIGTERM)
+	d.args = flags
+	d.start()
+	d.open(d.device(), "a").Startup()
 }
 
 func copyStore(t *testing.T, from, to string) {

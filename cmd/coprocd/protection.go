@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
 
 	"hwvtpm/firmware/card"
+	"hwvtpm/firmware/card/store"
 	"hwvtpm/firmware/sealed/hosttpm"
 )
 
@@ -25,13 +26,16 @@ const defaultPCRs = "sha256:0,2,7"
 // setProtection checks how the card's key and counter are kept.
 func (c *config) setProtection(pcrs, index string) error {
 	if c.hostTPM == "" {
-		if pcrs != "" || index != "" || c.backup != "" {
-			return errors.New("--pcrs, --nv-index and --key-backup need --host-tpm")
+		if pcrs != "" || index != "" || c.backup != "" || c.reseal {
+			return errors.New("--pcrs, --nv-index, --key-backup and --reseal need --host-tpm")
 		}
 		return nil
 	}
 	if c.keyFile != "" {
 		return errors.New("give either --key-file or --host-tpm")
+	}
+	if c.reseal && c.backup == "" {
+		return errors.New("--reseal needs --key-backup")
 	}
 	if !strings.HasPrefix(c.hostTPM, "device:/") && !strings.HasPrefix(c.hostTPM, "swtpm:") {
 		return fmt.Errorf("--host-tpm %q is not device:/dev/..., swtpm:PATH or swtpm:HOST:PORT", c.hostTPM)
@@ -80,9 +84,14 @@ func openProtection(c *config) (card.Protection, io.Closer, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("host TPM: %w", err)
 	}
-	return card.TPMProtection(card.HostTPM{
-		TPM: hosttpm.TPM{Transport: t}, PCRs: c.pcrs, Index: c.index, Backup: c.backup,
-	}), t, nil
+	host := card.HostTPM{TPM: hosttpm.TPM{Transport: t}, PCRs: c.pcrs, Index: c.index, Backup: c.backup}
+	if c.reseal {
+		if err := store.Reseal(host, c.storeDir); err != nil {
+			t.Close()
+			return nil, nil, storeError{err}
+		}
+	}
+	return card.TPMProtection(host), t, nil
 }
 
 // keyName says where the key is, for the log.
