@@ -166,7 +166,7 @@ func (m *machine) boot(card *Card) (err error) {
 	if m.slot, err = card.OpenSlot(context.Background(), m.name); err != nil {
 		return err
 	}
-	if _, err = m.slot.PowerOn(context.Background(), coproc.RunID([]byte(fmt.Sprintf("%-32s", m.name)))); err != nil {
+	if _, err = m.slot.PowerOn(context.Background(), coproc.RunID(fmt.Appendf(nil, "%-32s", m.name))); err != nil {
 		return err
 	}
 	if _, err = (tpm2.Startup{StartupType: tpm2.TPMSUClear}).Execute(m); err != nil {
