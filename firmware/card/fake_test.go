@@ -31,11 +31,12 @@ type fake struct {
 	seq           uint64
 }
 
+// It exits by the system call: the race detector makes os.Exit take a second.
 func fakeWorker() {
 	b := make([]byte, wire.MaxMessage)
 	n, fds, err := wire.Receive(wire.SupervisorFD, b)
 	if err != nil {
-		os.Exit(0)
+		unix.Exit(0)
 	}
 	f := &fake{data: -1, control: -1}
 	f.setup, err = wire.ParseSetup(b[:n])
@@ -49,7 +50,7 @@ func fakeWorker() {
 	f.slot = fakeSlot(f.setup.Slot, f.setup.Key)
 	if f.setup.Flags&(wire.Create|wire.Clone) != 0 {
 		f.make()
-		os.Exit(0)
+		unix.Exit(0)
 	}
 	f.begin()
 	f.serve()
@@ -58,7 +59,7 @@ func fakeWorker() {
 func fakeMust(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error fake worker:", err)
-		os.Exit(3)
+		unix.Exit(3)
 	}
 }
 
@@ -80,7 +81,7 @@ func (f *fake) make() {
 		copy(f.state, old[:8])
 	}
 	if status := f.save(); status != abi.StatusOK {
-		os.Exit(4)
+		unix.Exit(4)
 	}
 	eks := []abi.EK{{Handle: 0x81010001, Name: append([]byte{0, 11}, bytes.Repeat(f.setup.Slot[:], 2)...)}}
 	f.send(wire.AppendReady(nil, &wire.Ready{Generation: f.generation, Epoch: f.setup.Epoch, EKs: eks}))
@@ -91,7 +92,7 @@ func (f *fake) begin() {
 	state, l, err := f.slot.Open(nil, sealed.KindPermanent, f.mem[wire.BlobOffset:][:f.setup.BlobLen])
 	if err != nil {
 		f.send(wire.AppendReady(nil, &wire.Ready{Status: abi.StatusCorrupt, Text: err.Error()}))
-		os.Exit(0)
+		unix.Exit(0)
 	}
 	f.state, f.generation = state, l.Generation
 	f.seq = f.setup.MinSeq
@@ -119,7 +120,7 @@ func (f *fake) saveAs(slot *sealed.Slot, generation, epoch uint64) abi.Status {
 	for {
 		n, _, err := wire.Receive(wire.SupervisorFD, b)
 		if err != nil {
-			os.Exit(0)
+			unix.Exit(0)
 		}
 		if wire.MessageKind(b[:n]) == wire.KindSaved {
 			saved, err := wire.ParseSaved(b[:n])
@@ -141,15 +142,15 @@ func (f *fake) serve() {
 			continue
 		}
 		if fds[1].Revents != 0 {
-			os.Exit(0) // park, or the card is gone
+			unix.Exit(0) // park, or the card is gone
 		}
 		n, err := unix.Read(f.data, b)
 		if err != nil || n == 0 {
-			os.Exit(0)
+			unix.Exit(0)
 		}
 		f.answer(b[:n])
 	}
-	os.Exit(0)
+	unix.Exit(0)
 }
 
 func (f *fake) answer(msg []byte) {
@@ -170,7 +171,7 @@ func (f *fake) answer(msg []byte) {
 	f.page.SetBusy(false)
 	unix.Write(f.data, abi.AppendCompletion(nil, &c))
 	if sub.Op == abi.OpClose {
-		os.Exit(0)
+		unix.Exit(0)
 	}
 }
 
@@ -184,7 +185,7 @@ func (f *fake) execute(cmd []byte) []byte {
 		if status := f.save(); status != abi.StatusOK {
 			binary.LittleEndian.PutUint64(f.state, n)
 			if status != abi.StatusStorage {
-				os.Exit(5)
+				unix.Exit(5)
 			}
 			return []byte("not stored")
 		}
@@ -222,7 +223,7 @@ func (f *fake) misbehave(how string) []byte {
 		unix.Kill(os.Getpid(), unix.SIGKILL)
 	case "stall": // deaf
 		time.Sleep(2 * time.Minute)
-		os.Exit(6)
+		unix.Exit(6)
 	case "save-foreign":
 		f.saveAs(fakeSlot(sealed.SlotID{9}, [32]byte{9}), f.generation+1, f.setup.Epoch)
 	case "save-old":
@@ -247,7 +248,7 @@ func (f *fake) misbehave(how string) []byte {
 			f.generation++
 			copy(f.mem[wire.BlobOffset:], blob)
 			if wire.Send(wire.SupervisorFD, wire.AppendSave(nil, wire.Save{Length: uint32(len(blob))})) != nil {
-				os.Exit(0)
+				unix.Exit(0)
 			}
 		}
 	default:

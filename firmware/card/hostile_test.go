@@ -68,7 +68,7 @@ func TestWorkerHasNothingOfTheCards(t *testing.T) {
 	out, err := c.run("fds")
 	must(t, err)
 	sockets := 0
-	for _, link := range strings.Fields(out) {
+	for link := range strings.FieldsSeq(out) {
 		if strings.HasPrefix(link, "socket:") {
 			sockets++
 		}

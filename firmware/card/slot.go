@@ -97,17 +97,31 @@ func (s *slot) next() <-chan struct{} {
 // endGrace is how long the worker of a client that hung up may take to end.
 const endGrace = 3 * time.Second
 
+// A process that is being started has all descriptors of its parent until it
+// executes its program. So for a moment a client's end may look open that is
+// closed, and doubtTime is how long that is taken into account.
+const (
+	doubtTime = 100 * time.Millisecond
+	doubtPoll = 5 * time.Millisecond
+)
+
 // enter takes a slot that is closed for one of opening and busy. If its client
 // has hung up it waits for the worker to end, and ends it by force if need be.
 func (s *slot) enter(ctx context.Context, to phase) error {
+	began := time.Now()
 	deadline := time.After(endGrace)
 	for {
 		wait, err := s.tryEnter(to)
-		if wait == nil {
+		if wait == nil || err != nil && time.Since(began) > doubtTime {
 			return err
+		}
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(doubtPoll)
 		}
 		select {
 		case <-wait:
+		case <-again:
 		case <-ctx.Done():
 			return refuse(abi.StatusInUse, "slot %s: %w", s.rec.Name, ctx.Err())
 		case <-deadline:
@@ -117,11 +131,13 @@ func (s *slot) enter(ctx context.Context, to phase) error {
 	}
 }
 
-// tryEnter takes the slot, or says what to wait for, or why not.
-func (s *slot) tryEnter(to phase) (<-chan struct{}, error) {
+// tryEnter takes the slot, or says what to wait for, or why not, or both: then
+// it may be otherwise soon.
+func (s *slot) tryEnter(to phase) (wait <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.phase == parked && s.line.hungUp() {
+	hungUp := s.line != nil && s.line.hungUp()
+	if s.phase == parked && hungUp {
 		s.hangUp()
 	}
 	switch {
@@ -132,10 +148,10 @@ func (s *slot) tryEnter(to phase) (<-chan struct{}, error) {
 	case s.phase == closed:
 		s.set(to)
 		return nil, nil
-	case s.line != nil && s.line.hungUp():
-		return s.next(), nil
+	case !hungUp:
+		err = refuse(abi.StatusInUse, "slot %s is in use", s.rec.Name)
 	}
-	return nil, refuse(abi.StatusInUse, "slot %s is in use", s.rec.Name)
+	return s.next(), err
 }
 
 // leave makes a slot closed again, after busy or a failed opening. fault is kept
