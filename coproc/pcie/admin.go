@@ -80,6 +80,7 @@ func (f *function) openSlot(name string) (*ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("access key: %w", err)
 	}
+	defer clear(key)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.readyLocked(); err != nil {

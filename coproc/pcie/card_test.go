@@ -111,7 +111,7 @@ func (d *coprocd) engines() (pids []int) {
 	return pids
 }
 
-// key gives the access key of a slot, which is made when it is asked for first.
+// key gives a copy of the access key of a slot, which is made when it is asked for first.
 func (d *coprocd) key(name string) (ed25519.PrivateKey, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -122,7 +122,7 @@ func (d *coprocd) key(name string) (ed25519.PrivateKey, error) {
 		}
 		d.keys[name] = key
 	}
-	return d.keys[name], nil
+	return bytes.Clone(d.keys[name]), nil
 }
 
 func (d *coprocd) config() Config {
@@ -141,8 +141,8 @@ func (d *coprocd) open() *Card {
 	return c
 }
 
-// create makes slots, over the function's own admin queue. Without endorsement
-// keys that is fast.
+// create makes slots, over the function's own admin queue, with one endorsement
+// key that is made fast.
 func (d *coprocd) create(c *Card, names ...string) {
 	d.t.Helper()
 	for _, name := range names {

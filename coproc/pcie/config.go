@@ -15,8 +15,9 @@ type Config struct {
 	// Open opens the card's function, at first and after it was lost.
 	Open Opener
 
-	// Key gives the access key of a slot, by the slot's name. Needed to open
-	// slots.
+	// Key gives the access key of a slot, by the slot's name. It is asked for
+	// each time that the slot is opened, also after something was lost, and
+	// what it gave is wiped then. Needed to open slots.
 	Key func(name string) (ed25519.PrivateKey, error)
 
 	// Logger takes the driver's log. Nil: none.
