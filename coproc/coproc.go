@@ -99,6 +99,31 @@ type Slot interface {
 	Close() error
 }
 
+// StateMover is implemented by slots whose state can leave the card: for a
+// snapshot of the virtual machine, its managed save, or its migration to another
+// process on the machine. All slots of this module's drivers do. Its methods wait
+// for the methods of Slot, as these do for each other.
+type StateMover interface {
+	// SaveState gives the state of the TPM at this moment. The TPM is powered
+	// on, and goes on; whatever it does then is not in what was saved.
+	SaveState(ctx context.Context) (SavedState, error)
+
+	// LoadState powers the TPM on for a run in the state that it had when s
+	// was saved, in place of PowerOn. It demands a run that the slot is not in.
+	// ErrRollback: the TPM was used since, so that its secrets, counters and
+	// passwords are not those of s any more; only an administrator may go back.
+	// A state that was loaded and not used may be loaded again, for any run.
+	// On error the slot is as before, or off.
+	LoadState(ctx context.Context, run RunID, s SavedState) (PowerOnResult, error)
+}
+
+// SavedState is a TPM's state outside of the card. The card has sealed it, for
+// itself and for this slot: it may be kept and carried by anybody.
+type SavedState struct {
+	Permanent []byte // at most abi.MaxStatePermanent bytes
+	Volatile  []byte // at most abi.MaxStateVolatile bytes
+}
+
 // State is what a slot does now.
 type State = abi.SlotState
 

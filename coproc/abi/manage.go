@@ -30,6 +30,7 @@ const (
 	OpCardCounters  Opcode = 0x52 // no payload -> CardCounters
 	OpCardHealth    Opcode = 0x53 // no payload -> CardHealth
 	OpCardKey       Opcode = 0x54 // no payload -> SubjectPublicKeyInfo, DER, of the card's ECDSA P-256 key
+	OpSlotRestore   Opcode = 0x55 // slot, not open; payload reason as of OpSlotAdopt -> no payload; one OpStateLoad may go back; admin
 )
 
 // 0x4f and 0x50 are kept for export and import of a slot.
