@@ -132,7 +132,7 @@ func TestMigrationGivenUp(t *testing.T) {
 	p.result(words(cmdLockStorage, 300))
 	p.rc(getRandom)
 	p.result(words(cmdStop))
-	if got := strings.Join(slot.took(), ", "); got != "power-on 1, random, shutdown state" {
+	if got := strings.Join(slot.took(), ", "); got != "power-on 1, random, shutdown" {
 		t.Errorf("the slot was asked to %q", got)
 	}
 }

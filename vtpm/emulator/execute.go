@@ -3,6 +3,7 @@
 package emulator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -65,6 +66,9 @@ func (s *session) executeLocked(cmd coproc.Command, resp []byte) int {
 	}
 	s.moved = false
 	s.dirty = codeOf(cmd.Bytes) != ccShutdown || codeOf(resp) != 0
+	if !s.dirty && bytes.Equal(cmd.Bytes, shutdownState) {
+		s.suspends = true
+	}
 	return n
 }
 

@@ -82,7 +82,7 @@ var commandNames = map[uint32]string{0x17b: "random", ccShutdown: "shutdown", 0x
 
 func (f *fakeSlot) Execute(_ context.Context, cmd coproc.Command, resp []byte) (int, error) {
 	name := commandNames[codeOf(cmd.Bytes)]
-	if bytes.Equal(cmd.Bytes, shutdownCommands[0]) {
+	if bytes.Equal(cmd.Bytes, shutdownState) {
 		name += " state"
 	}
 	f.note(name)

@@ -26,17 +26,18 @@ func (s *session) powerOff() {
 // "Dictionary Attack Protection"). A TPM whose state has moved to another host
 // is left alone.
 //
-// TPM2_Shutdown(STATE) comes first, because firmware that suspends the machine
-// sends more commands after its own one, which undoes it. It is then the
-// firmware's choice with which TPM2_Startup to go on.
+// Firmware that suspends the machine sends TPM2_Shutdown(STATE), and then more
+// commands, which undo it. So in a run that had one the end is of this kind,
+// and the firmware can go on where it was when it wakes up. Without it the end is
+// TPM2_Shutdown(CLEAR): nobody gets at the PCRs of before.
 func (s *session) powerOffLocked() {
 	if s.running.Load() && s.dirty && !s.moved {
-		for _, cmd := range shutdownCommands {
-			n := s.executeLocked(coproc.Command{Bytes: cmd, Timeout: ownTimeout}, s.scratch)
-			if rc := codeOf(s.scratch[:n]); rc == 0 || rc == rcInitialize {
-				break
-			}
+		cmd := shutdownClear
+		if s.suspends {
+			cmd = shutdownState
 		}
+		// A TPM that was not started refuses, and needs none.
+		s.executeLocked(coproc.Command{Bytes: cmd, Timeout: ownTimeout}, s.scratch)
 	}
 	s.running.Store(false)
 	s.dirty = false
@@ -58,7 +59,7 @@ func (s *session) powerOn() result {
 		err = s.startLocked()
 	}
 	s.running.Store(err == nil)
-	s.moved, s.volatile = false, false
+	s.moved, s.volatile, s.suspends = false, false, false
 	s.quiet.Store(false)
 	switch {
 	case err == nil:

@@ -35,15 +35,17 @@ func TestPowerLife(t *testing.T) {
 		want string
 	}{
 		{"start", "init", "power-on 1"},
-		{"reset", "init random stop init", "power-on 1, random, shutdown state, reset"},
-		{"reset without STOP", "init random init", "power-on 1, random, shutdown state, reset"},
+		{"reset", "init random stop init", "power-on 1, random, shutdown, reset"},
+		{"reset without STOP", "init random init", "power-on 1, random, shutdown, reset"},
 		{"an orderly guest is not shut down twice", "init random shutdown-command stop init", "power-on 1, random, shutdown, reset"},
-		{"unless it went on", "init shutdown-command random stop init", "power-on 1, shutdown, random, shutdown state, reset"},
+		{"unless it went on", "init shutdown-command random stop init", "power-on 1, shutdown, random, shutdown, reset"},
+		{"a suspension that went on", "init suspend-command random stop init", "power-on 1, shutdown state, random, shutdown state, reset"},
+		{"after which all is as ever", "init suspend-command stop init random stop init", "power-on 1, shutdown state, reset, random, shutdown, reset"},
 		{"nothing ran", "init stop init", "power-on 1, reset"},
-		{"stopped twice", "init random stop stop", "power-on 1, random, shutdown state"},
-		{"the end", "init random end", "power-on 1, random, shutdown state"},
+		{"stopped twice", "init random stop stop", "power-on 1, random, shutdown"},
+		{"the end", "init random end", "power-on 1, random, shutdown"},
 		{"the end while off", "end", ""},
-		{"hang-up", "init random hangup", "power-on 1, random, shutdown state"},
+		{"hang-up", "init random hangup", "power-on 1, random, shutdown"},
 		{"commands while off", "random init stop random", "power-on 1"},
 	}
 	for _, tt := range tests {
@@ -85,7 +87,9 @@ func act(p *peer, word string) {
 	case "random":
 		p.rc(getRandom)
 	case "shutdown-command":
-		p.rc(shutdownCommands[1])
+		p.rc(shutdownClear)
+	case "suspend-command":
+		p.rc(shutdownState)
 	}
 }
 
@@ -234,7 +238,7 @@ func TestCancel(t *testing.T) {
 			if err := <-gone; err != nil {
 				t.Errorf("the session ended with %v", err)
 			}
-			if calls := slot.took(); !slices.Contains(calls, "shutdown state") {
+			if calls := slot.took(); !slices.Contains(calls, "shutdown") {
 				t.Errorf("no orderly end: %v", calls)
 			}
 		})

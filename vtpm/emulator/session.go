@@ -44,6 +44,7 @@ type session struct {
 
 	mu       sync.Mutex // held while a command runs and while the power changes
 	dirty    bool       // a command ran since INIT, and TPM2_Shutdown was not the last
+	suspends bool       // a TPM2_Shutdown(STATE) succeeded since INIT
 	moved    bool       // the whole state went out, and no command ran since
 	volatile bool       // a volatile state was set for the next INIT
 	scratch  []byte     // for responses to the session's own commands

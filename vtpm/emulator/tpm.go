@@ -12,7 +12,6 @@ const (
 	ccGetCapability = 0x17a
 
 	rcFailure     = 0x101
-	rcInitialize  = 0x100
 	rcCommandSize = 0x142
 	rcCanceled    = 0x909
 )
@@ -38,9 +37,9 @@ func putError(dst []byte, rc uint32) int {
 	return tpmHeader
 }
 
-// shutdownCommands are TPM2_Shutdown(STATE) and TPM2_Shutdown(CLEAR), in the
-// order in which they are tried (Part 3, section 9.4).
-var shutdownCommands = [][]byte{
-	{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 1},
-	{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0},
-}
+// TPM2_Shutdown (Part 3, section 9.4): STATE before a suspension of the machine,
+// CLEAR before any other end.
+var (
+	shutdownState = []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 1}
+	shutdownClear = []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0}
+)
