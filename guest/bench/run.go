@@ -4,6 +4,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,6 +47,9 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 		ctx: ctx, opts: opts, env: env, dir: dir, begin: time.Now(),
 		programs: programs{backend: env.Program("vhost-user-vtpm"), engine: env.Program("hwvtpm-engine"), card: env.Program("coprocd")},
 	}
+	if err := r.placeEngine(); err != nil {
+		return nil, err
+	}
 	r.report = &Report{Date: r.begin.UTC().Format(time.DateOnly), Command: opts.Command, Quick: opts.Quick, Plan: opts.Plan}
 	if err := r.all(); err != nil {
 		return nil, err
@@ -65,6 +69,20 @@ func prepare(ctx context.Context, env *lab.Env, opts Options) error {
 	cmd.Env = append(os.Environ(), "MAKEFLAGS=", "MFLAGS=", "MAKELEVEL=")
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("bench: make build: %w", err)
+	}
+	return nil
+}
+
+// placeEngine puts the engine where workers can run it, which are users of their
+// own: the work tree may be somebody's private folder.
+func (r *run) placeEngine() error {
+	data, err := os.ReadFile(r.programs.engine)
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	r.programs.engine = filepath.Join(r.dir, "hwvtpm-engine")
+	if err := errors.Join(os.WriteFile(r.programs.engine, data, 0o755), os.Chmod(r.dir, 0o755)); err != nil {
+		return fmt.Errorf("bench: %w", err)
 	}
 	return nil
 }
