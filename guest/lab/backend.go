@@ -24,6 +24,8 @@ type BackendOptions struct {
 	Packed string   // on or off; empty: the program's default
 	QMP    string   // the VM's second monitor socket; empty: no monitor
 	Extra  []string // more arguments
+
+	Emulator bool // serve QEMU's own TPM devices; the options above but Extra have no use
 }
 
 // Backend is a running vhost-user-vtpm.
@@ -56,9 +58,13 @@ func (r *Rig) StartBackend(ctx context.Context, opts BackendOptions) (*Backend, 
 
 func (o BackendOptions) argv(r *Rig, socket string) []string {
 	argv := []string{
-		r.Env.Program("vhost-user-vtpm"), "--socket-path", socket, "--log-level", "debug",
+		r.Env.Program("vhost-user-vtpm"), "--log-level", "debug",
 		"--coproc", "sim:" + r.StateDir(), "--engine", r.Env.Program("hwvtpm-engine"),
 	}
+	if o.Emulator {
+		return append(append(argv, "--tpm-emulator-socket", socket), o.Extra...)
+	}
+	argv = append(argv, "--socket-path", socket)
 	for _, f := range []struct{ name, value string }{{"--layout", o.Layout}, {"--packed", o.Packed}, {"--qmp", o.QMP}} {
 		if f.value != "" {
 			argv = append(argv, f.name, f.value)

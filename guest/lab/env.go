@@ -71,6 +71,17 @@ func (e *Env) Patience(d time.Duration) time.Duration {
 // QEMU is the path of a QEMU that can carry the device.
 func (e *Env) QEMU() string { return filepath.Join(e.Cache, "bin", "qemu-system-x86_64") }
 
+// StockQEMU is the path of Debian 12's QEMU, which can't carry the device but has
+// TPM devices of its own.
+func (e *Env) StockQEMU() string { return filepath.Join(e.Cache, "bin", "qemu-7.2") }
+
+// OVMF are the UEFI firmware for any QEMU here, and its variables as they are on
+// a new machine, which a machine needs a copy of.
+func (e *Env) OVMF() (code, variables string) {
+	dir := filepath.Join(e.Cache, "qemu-7.2", "usr", "share", "OVMF")
+	return filepath.Join(dir, "OVMF_CODE_4M.fd"), filepath.Join(dir, "OVMF_VARS_4M.fd")
+}
+
 // Kernel is the path of a guest kernel, such as "6.12".
 func (e *Env) Kernel(series string) string {
 	return filepath.Join(e.Cache, "kernel-"+series, "vmlinuz")

@@ -60,15 +60,23 @@ func (t VirtioTPM) Spec() qmp.VhostUserSpec {
 	return qmp.VhostUserSpec{DeviceID: DeviceID, ChardevID: ChardevID, Socket: t.Backend.Socket, Device: t.properties()}
 }
 
-// EmulatorTPM is a swtpm behind one of QEMU's own TPM devices.
+// EmulatorTPM is one of QEMU's own TPM devices, with a swtpm or a backend behind
+// it.
 type EmulatorTPM struct {
-	Swtpm *Swtpm
-	Model string // tpm-crb or tpm-tis
+	Swtpm   *Swtpm
+	Backend *Backend // instead of Swtpm; started with BackendOptions.Emulator
+	Model   string   // tpm-crb or tpm-tis
 }
 
 func (t EmulatorTPM) args() ([]string, error) {
+	var socket string
+	if t.Backend != nil {
+		socket = t.Backend.Socket
+	} else {
+		socket = t.Swtpm.Socket
+	}
 	return []string{
-		"-chardev", "socket,id=chrtpm,path=" + t.Swtpm.Socket,
+		"-chardev", "socket,id=chrtpm,path=" + socket,
 		"-tpmdev", "emulator,id=tpm0,chardev=chrtpm",
 		"-device", t.Model + ",tpmdev=tpm0",
 	}, nil

@@ -17,6 +17,7 @@ import (
 // TPM on the recommended guest kernel.
 type VMOptions struct {
 	Name      string   // of the log; default "vm"
+	QEMU      string   // the program; default Env.QEMU
 	Kernel    string   // a series that fetch.sh knows; default 6.12
 	Image     string   // initramfs; default Env.Image
 	Append    string   // more of the kernel's command line
@@ -72,7 +73,7 @@ func (r *Rig) StartVM(ctx context.Context, opts VMOptions) (*VM, error) {
 func (o VMOptions) argv(r *Rig, vm *VM, control string) ([]string, error) {
 	memory := fmt.Sprintf("%dM", cmp.Or(o.MemoryMiB, 256))
 	argv := []string{
-		r.Env.QEMU(), "-nodefaults", "-no-user-config", "-display", "none",
+		cmp.Or(o.QEMU, r.Env.QEMU()), "-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", "q35,memory-backend=mem", "-accel", string(r.Env.Accel), "-cpu", r.Env.Accel.cpu(),
 		"-m", memory, "-object", "memory-backend-memfd,id=mem,share=on,size=" + memory,
 		"-kernel", r.Env.Kernel(cmp.Or(o.Kernel, "6.12")), "-initrd", cmp.Or(o.Image, r.Env.Image()),
