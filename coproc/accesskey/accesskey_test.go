@@ -169,6 +169,35 @@ func TestLoadRefuses(t *testing.T) {
 }
 
 // FuzzParse: no text panics, and what is read is written the same again.
+// TestLoadCredential: the mode of a service's credential counts only for root's.
+func TestLoadCredential(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte(rfcPrivate), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o440); err != nil {
+		t.Fatal(err)
+	}
+	want := ErrUnsafe
+	if os.Geteuid() == 0 && os.Getegid() == 0 {
+		want = nil
+	}
+	if _, err := Load(path); !errors.Is(err, want) {
+		t.Errorf("Load of a file of uid %d, mode 0440: %v, want %v", os.Geteuid(), err, want)
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	for _, owner := range [][2]int{{0, 1}, {1, 0}, {1, 1}} {
+		if err := os.Chown(path, owner[0], owner[1]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(path); !errors.Is(err, ErrUnsafe) {
+			t.Errorf("Load of a file of %v, mode 0440: %v, want %v", owner, err, ErrUnsafe)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(rfcPrivate))
 	f.Add([]byte(rfcPublic))

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -61,7 +62,8 @@ func syncDir(dir string) error {
 }
 
 // Load reads a private key from a file. A symbolic link, and a file that others
-// than its owner may access in any way, is ErrUnsafe.
+// than its owner may access in any way, is ErrUnsafe. A file of root's and its
+// group's that both may only read is let pass: systemd's credentials are so.
 func Load(path string) (ed25519.PrivateKey, error) {
 	text, err := read(path, unix.O_NOFOLLOW, true)
 	if err != nil {
@@ -90,6 +92,15 @@ func LoadPublic(path string) (ed25519.PublicKey, error) {
 	return key, nil
 }
 
+// credential says whether the file is one that systemd hands to a service of
+// another user (systemd.exec(5), LoadCredential=): it is root's alone, and where an
+// access control list lets the service read it, the list's mask shows as the bits
+// of root's group.
+func credential(info os.FileInfo) bool {
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	return ok && owner.Uid == 0 && owner.Gid == 0 && info.Mode().Perm() == 0o440
+}
+
 // read reads a small file. O_NONBLOCK is for a named pipe, which would wait for
 // a writer, and is refused afterwards.
 func read(path string, flags int, private bool) ([]byte, error) {
@@ -107,7 +118,7 @@ func read(path string, flags int, private bool) ([]byte, error) {
 		return nil, err
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is no file: %w", path, ErrFormat)
-	case private && info.Mode().Perm()&0o077 != 0:
+	case private && info.Mode().Perm()&0o077 != 0 && !credential(info):
 		return nil, fmt.Errorf("%s has mode %04o, and may have 0600 at most: %w", path, info.Mode().Perm(), ErrUnsafe)
 	case info.Size() > maxFile:
 		return nil, fmt.Errorf("%s has %d bytes: %w", path, info.Size(), ErrFormat)
