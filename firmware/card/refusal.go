@@ -44,6 +44,7 @@ var causes = []struct {
 	{sealed.ErrUnsure, abi.StatusStorage},
 	{store.ErrFailed, abi.StatusStorage},
 	{store.ErrFull, abi.StatusFull},
+	{store.ErrHeld, abi.StatusInUse},
 	{store.ErrCurrent, abi.StatusOrder},
 	{unix.ENOSPC, abi.StatusFull},
 	{unix.EDQUOT, abi.StatusFull},

@@ -19,6 +19,9 @@ var (
 	// ErrFull: the table takes no more slots.
 	ErrFull = errors.New("no slot is left")
 
+	// ErrHeld: a worker of an earlier process has the slot's volatile file still.
+	ErrHeld = errors.New("a worker of a card that is gone has not ended yet")
+
 	// ErrCurrent: there is nothing to adopt.
 	ErrCurrent = errors.New("state is current already")
 )

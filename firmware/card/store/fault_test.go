@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -191,4 +192,30 @@ func TestReadOnly(t *testing.T) {
 	}
 	must(t, unix.Mount("", parent, "", unix.MS_REMOUNT, ""))
 	must(t, check(openStore(t, cfg), a.ID))
+}
+
+// The volatile file stays locked for as long as a worker has it, as a descriptor
+// or as a mapping, whatever becomes of the card: no second one gets it.
+func TestVolatileHasOneWorker(t *testing.T) {
+	s := openStore(t, newConfig(t))
+	r := create(t, s, 1)
+	f, err := s.Volatile(r.ID)
+	must(t, err)
+	must(t, f.Truncate(4096))
+	worker, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0) // the same open file, as a worker gets it
+	must(t, err)
+	must(t, f.Close())
+	if f, err := s.Volatile(r.ID); !errors.Is(err, ErrHeld) {
+		t.Errorf("with a worker that lives: %v, %v, want ErrHeld", f, err)
+	}
+	mem, err := unix.Mmap(worker, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, err)
+	must(t, unix.Close(worker))
+	if f, err := s.Volatile(r.ID); !errors.Is(err, ErrHeld) {
+		t.Errorf("with a worker's mapping: %v, %v, want ErrHeld", f, err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { unix.Munmap(mem) })
+	f, err = s.Volatile(r.ID)
+	must(t, err)
+	must(t, f.Close())
 }

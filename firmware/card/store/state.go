@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -225,8 +226,17 @@ func (s *Store) AdoptState(id sealed.SlotID, reason string) (sealed.Adoption, er
 	return s.anchor.Adopt(label, reason)
 }
 
+// heldWait is how long to wait for a worker whose card died just now: it needs a
+// moment to notice.
+const heldWait = time.Second
+
 // Volatile opens the file of a slot's volatile state, and makes it if it is
 // missing. What is in it is the worker's affair.
+//
+// The file is locked, and as a worker gets the same open file it stays locked
+// while the worker lives: two would write over each other. The card's own lock
+// does not outlive the card's process, but a worker may, for a moment. If it is
+// a long one the error is ErrHeld.
 func (s *Store) Volatile(id sealed.SlotID) (*os.File, error) {
 	path := s.slotPath(id, volatileName)
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
@@ -238,7 +248,24 @@ func (s *Store) Volatile(id sealed.SlotID) (*os.File, error) {
 		f.Close()
 		return nil, fmt.Errorf("%s is not a regular file (%v): %w", path, err, sealed.ErrDamaged)
 	}
+	if err := lockFor(fd, heldWait); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
 	return f, nil
+}
+
+// lockFor locks a file, and waits for so long if somebody else has it.
+func lockFor(fd int, wait time.Duration) error {
+	for deadline := time.Now().Add(wait); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return ErrHeld
+		}
+	}
 }
 
 // settle makes sure that a file is durable as it is, with its name.
