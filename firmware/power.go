@@ -74,14 +74,12 @@ func (s *slot) cycle(run [abi.RunIDSize]byte) error {
 	return nil
 }
 
-// save records the TPM right after a power cycle. The state file is written
-// only if that changes it.
+// save records the TPM right after a power cycle. The state file is written even
+// if nothing in it changes: what comes before the power cycle is bound to the
+// state before, so that nobody who can write the volatile file brings it back. A
+// sequence number, by which that is noticed otherwise, does not come with it.
 func (s *slot) save(next *durable) error {
-	m := moment{seq: s.seq, run: next.run, bound: s.bound, flags: flagPristine}
-	if !s.unsure && next.run == s.state.run && bytes.Equal(next.permanent, s.state.permanent) {
-		return s.checkpoint(&m)
-	}
-	return s.writeState(next, &m)
+	return s.writeState(next, &moment{seq: s.seq, run: next.run, flags: flagPristine})
 }
 
 // endRun ends the TPM as TPM2_Shutdown does, if it can, and gives the

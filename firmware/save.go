@@ -136,13 +136,12 @@ func (s *slot) writeState(d *durable, m *moment) error {
 	}
 	if err := s.store.replace(blob); err != nil {
 		if errors.Is(err, errUnsure) {
-			s.unsure = true
 			return err
 		}
 		return fmt.Errorf("%w: %w", errNotWritten, err)
 	}
 	s.adopt(d, m.bound)
-	s.unsure, s.undid = false, false
+	s.undid = false
 	s.commitPrepared(m)
 	s.stats.Durable++
 	return nil

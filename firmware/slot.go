@@ -37,7 +37,6 @@ type slot struct {
 	epoch  uint64  // of new states
 	used   uint64  // newest generation that was ever used
 	minSeq uint64  // last number on record, as far as is known: see wire.Setup
-	unsure bool    // state may not be what is on disk: write it anew
 	undid  bool    // the last write failed, and that is in the log
 	over   bool    // the run on disk ended with the machine's last boot
 
