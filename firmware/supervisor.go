@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hwvtpm/coproc/abi"
 	"hwvtpm/firmware/engine"
 	"hwvtpm/firmware/sealed"
 	"hwvtpm/firmware/wire"
@@ -40,12 +41,49 @@ func RunWorker(cfg WorkerConfig) error {
 	}
 	// libtpms gets one thread for its life: see Run.
 	runtime.LockOSThread()
+	if err := warm(eng); err != nil {
+		return err
+	}
 	w := &worker{
 		fd: cfg.SupervisorFD, tpm: eng, log: logger{w: cfg.Log},
 		cancel: eng.Cancel, curves: eng.FastCurves,
 		gone: func() { os.Exit(0) }, // whatever the TPM is doing: nobody wants it
 	}
 	return w.run()
+}
+
+// warm makes a TPM and throws it away, before anybody waits: libtpms and OpenSSL
+// have then done what they do once in a process, and their code is in memory.
+// That is most of what a slot would wait for when it comes back.
+func warm(t tpm) error {
+	defer t.Stop()
+	if err := t.Manufacture(); err != nil {
+		return fmt.Errorf("try the engine: %w", err)
+	}
+	resp := make([]byte, abi.MaxPayload)
+	for _, cmd := range [][]byte{
+		{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0},  // TPM2_Startup(CLEAR)
+		{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7b, 0, 32}, // TPM2_GetRandom
+	} {
+		n, _, err := t.Process(0, cmd, resp)
+		if err == nil && responseCode(resp[:n]) != rcSuccess {
+			err = fmt.Errorf("response code %#x", responseCode(resp[:n]))
+		}
+		if err != nil {
+			return fmt.Errorf("try the engine: %w", err)
+		}
+	}
+	vol := make([]byte, slotSize)
+	n, err := t.Volatile(vol)
+	if err != nil {
+		return fmt.Errorf("try the engine: %w", err)
+	}
+	perm := t.Stored(nil)
+	defer clear(perm)
+	if err := t.Load(perm, vol[:n]); err != nil {
+		return fmt.Errorf("try the engine: %w", err)
+	}
+	return nil
 }
 
 // worker is the worker of a card. Its parts are the engine's, and are others in
