@@ -16,7 +16,7 @@ const (
 	maxCheckpoint  = slotSize - ckptBlob - sealed.Overhead // bytes of plaintext
 )
 
-// Flags of a checkpoint. A journal entry behind it clears both.
+// Flags of a checkpoint. A journal entry behind it clears all.
 const (
 	// flagPristine: no command that could change anything ran since the
 	// power cycle, so a reset has nothing to do.
@@ -24,8 +24,11 @@ const (
 	// flagShutdown: the last thing the guest did was TPM2_Shutdown, so the
 	// end of the run is orderly, and may have to be resumed (S3 sleep).
 	flagShutdown = 1 << 1
+	// flagLoaded: no command that could change anything ran since this state
+	// was loaded from outside (see slot.loadState).
+	flagLoaded = 1 << 2
 
-	knownFlags = flagPristine | flagShutdown
+	knownFlags = flagPristine | flagShutdown | flagLoaded
 )
 
 // binding names one permanent state. The fingerprint is in it since a position

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/firmware/sealed"
 )
 
 // Names in a slot's directory.
@@ -23,6 +25,7 @@ const (
 	stateName    = "state"
 	stateTmpName = "state.tmp"
 	volatileName = "volatile"
+	restoreName  = "restore" // made by an operator: one older state may be loaded
 )
 
 // stateDir is a slot's directory, locked for this process. It is the storage of
@@ -183,6 +186,19 @@ func (d *stateDir) replace(data []byte) error {
 	}
 	if err := d.dir.Sync(); err != nil {
 		return fmt.Errorf("%w: %w", errUnsure, err)
+	}
+	return nil
+}
+
+// goBack implements storage. The permission is a file: the directory has no
+// administrator but who can write it.
+func (d *stateDir) goBack() error {
+	err := unix.Unlinkat(int(d.dir.Fd()), restoreName, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("to go back on purpose: make a file %s, then restore again: %w", filepath.Join(d.path, restoreName), sealed.ErrRollback)
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", restoreName, err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/sealed"
 )
 
 // powerOn starts the TPM for a run. errFailed is for the run that the TPM is in
@@ -65,7 +66,7 @@ func (s *slot) cycle(run [abi.RunIDSize]byte) error {
 		}
 	}
 	next := s.state
-	next.run = run
+	next.run, next.origin = run, sealed.Fingerprint{}
 	next.permanent = perm
 	if err := s.save(&next); err != nil {
 		return err
@@ -224,6 +225,11 @@ func (s *slot) stir() error {
 	if s.state.flags&stateFlagExact != 0 {
 		return nil
 	}
+	return s.stirAlways()
+}
+
+// stirAlways is stir for a state that may have been loaded before.
+func (s *slot) stirAlways() error {
 	const size = 32
 	// TPM2_StirRandom (Part 3, 16.2): header, TPM2B_SENSITIVE_DATA.
 	cmd := [tpmHeaderSize + 2 + size]byte{0x80, 0x01, 0, 0, 0, tpmHeaderSize + 2 + size, 0, 0, 0x01, 0x46, 0, size}

@@ -21,6 +21,7 @@ type server struct {
 	above   *supervised // nil: there is no card
 	meter   *meter      // nil: nobody wants to know
 	hello   bool        // identify was answered
+	moving  transfer    // a state on its way out or in
 
 	in  [abi.MaxMessage + 1]byte // one more, to notice what is too long
 	out [abi.MaxMessage]byte
@@ -87,8 +88,8 @@ func (s *server) handle(msg []byte) (int, bool) {
 	c.Status = statusOf(err)
 	if err != nil {
 		n = 0
-		if sub.Op == abi.OpIdentify {
-			n = copy(payload, err.Error())
+		if sub.Op == abi.OpIdentify || sub.Op == abi.OpStateLoad {
+			n = copy(payload[:abi.MaxText], err.Error())
 		}
 	}
 	abi.PutCompletionHeader(s.out[:], &c, n)
@@ -122,6 +123,9 @@ func (s *server) admin(sub *abi.Submission, dst []byte) (int, error) {
 	}
 	if sub.Op == abi.OpPowerOn {
 		return s.powerOn(sub.Payload, dst)
+	}
+	if sub.Op >= abi.OpStateSave && sub.Op <= abi.OpStateLoad {
+		return s.move(sub, dst)
 	}
 	if len(sub.Payload) != 0 {
 		return 0, fmt.Errorf("payload of %d bytes: %w", len(sub.Payload), abi.ErrMalformed)

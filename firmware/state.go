@@ -51,8 +51,8 @@ const stateKnownFlags = stateFlagExact
 //	| run id (32)                                       | 64
 //	|                                                   | 80
 //	+---------------------------------------------------+
-//	| reserved (32)                                     | 96
-//	|                                                   | 112
+//	| fingerprint of the state that the run was loaded  | 96
+//	| from, zero if it began with a power-on            | 112
 //	+---------------------------------------------------+
 //	| permanent state ...                               | 128
 //	+---------------------------------------------------+
@@ -65,7 +65,8 @@ type durable struct {
 	engine     uint32 // libtpms version that wrote it, for people
 	flags      uint32
 	run        [abi.RunIDSize]byte
-	permanent  []byte // secret
+	origin     sealed.Fingerprint // of the volatile part; see slot.loadState
+	permanent  []byte             // secret
 }
 
 // appendState appends what is to be sealed for d to dst.
@@ -81,6 +82,7 @@ func appendState(dst []byte, d *durable) []byte {
 	le.PutUint32(h[44:], d.flags)
 	le.PutUint32(h[48:], uint32(len(d.permanent)))
 	copy(h[64:], d.run[:])
+	copy(h[96:], d.origin[:])
 	return append(append(dst, h[:]...), d.permanent...)
 }
 
@@ -104,6 +106,7 @@ func parseState(b []byte) (durable, error) {
 	}
 	copy(d.slotID[:], b[16:])
 	copy(d.run[:], b[64:])
+	copy(d.origin[:], b[96:])
 	n := le.Uint32(b[48:])
 	if uint64(n) != uint64(len(d.permanent)) || n == 0 || d.flags&^stateKnownFlags != 0 {
 		return durable{}, fmt.Errorf("state file header is inconsistent: %w", errCorrupt)

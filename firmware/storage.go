@@ -17,6 +17,11 @@ type storage interface {
 	// the state before it is untouched.
 	replace(blob []byte) error
 
+	// goBack permits the next replace to be of a state whose content is older
+	// than what it replaces. It is ErrRollback, with what to do about it, unless
+	// an administrator has permitted that, which is good once.
+	goBack() error
+
 	// mapVolatile maps the volatile file that is there, which has volSize
 	// bytes. If there is none, or none of that size, the error is errCorrupt.
 	mapVolatile() ([]byte, error)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/sealed"
 	"hwvtpm/firmware/wire"
 )
 
@@ -21,6 +22,9 @@ type supervised struct {
 	shared []byte // shared memory
 	vol    int    // volatile file; -1 if there is none
 	boot   [16]byte
+
+	mayRestore bool // the card permits one replace of an older state
+	older      bool // the next replace is that
 
 	parked bool  // the card wants the worker to exit
 	broken error // the worker must exit, and answer nobody before
@@ -49,7 +53,9 @@ func (u *supervised) replace(blob []byte) error {
 	if len(blob) == 0 || len(blob) > wire.MaxBlob || &blob[0] != &u.shared[wire.BlobOffset] {
 		return fmt.Errorf("state of %d bytes does not fit the shared memory", len(blob))
 	}
-	err := wire.Send(u.fd, wire.AppendSave(u.msg[:0], wire.Save{Length: uint32(len(blob))}))
+	save := wire.Save{Length: uint32(len(blob)), Older: u.older}
+	u.older = false
+	err := wire.Send(u.fd, wire.AppendSave(u.msg[:0], save))
 	for err == nil {
 		var saved wire.Saved
 		var done bool
@@ -58,6 +64,7 @@ func (u *supervised) replace(blob []byte) error {
 		}
 		switch saved.Status {
 		case abi.StatusOK:
+			u.mayRestore = u.mayRestore && !save.Older
 			return nil
 		case abi.StatusStorage:
 			return errors.New("the card could not write it")
@@ -118,6 +125,15 @@ func (u *supervised) command() error {
 		return fmt.Errorf("nothing was to be saved: %w", errProtocol)
 	}
 	return err
+}
+
+// goBack implements storage.
+func (u *supervised) goBack() error {
+	if !u.mayRestore {
+		return fmt.Errorf("to go back on purpose: vtpmctl slot adopt NAME --restore --reason TEXT, then restore again: %w", sealed.ErrRollback)
+	}
+	u.older = true
+	return nil
 }
 
 // mapVolatile implements storage.

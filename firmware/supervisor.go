@@ -109,7 +109,7 @@ func (w *worker) run() error {
 	defer setup.Clear()
 	defer wire.CloseAll(fds)
 	w.curves(setup.Flags&wire.GenericCurves == 0)
-	u := &supervised{fd: w.fd, vol: -1, boot: setup.Boot}
+	u := &supervised{fd: w.fd, vol: -1, boot: setup.Boot, mayRestore: setup.Flags&wire.MayRestore != 0}
 	if u.shared, err = wire.MapShared(fds[0]); err != nil {
 		return w.refuse(err)
 	}

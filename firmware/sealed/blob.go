@@ -41,6 +41,11 @@ const (
 	KindVolatile  Kind = 2 // of a slot, of one run
 	KindTable     Kind = 3 // of the card: what slots there are
 	KindIdentity  Kind = 4 // of the card: its signing key
+
+	// The two parts of a state that has left the card, to be loaded again. Their
+	// kinds are their own, so that they are never taken for what the card keeps.
+	KindMovedPermanent Kind = 5
+	KindMovedVolatile  Kind = 6
 )
 
 // String implements fmt.Stringer.
@@ -54,11 +59,15 @@ func (k Kind) String() string {
 		return "table"
 	case KindIdentity:
 		return "identity"
+	case KindMovedPermanent:
+		return "moved permanent"
+	case KindMovedVolatile:
+		return "moved volatile"
 	}
 	return fmt.Sprintf("kind %d", uint32(k))
 }
 
-func (k Kind) known() bool { return k >= KindPermanent && k <= KindIdentity }
+func (k Kind) known() bool { return k >= KindPermanent && k <= KindMovedVolatile }
 
 // positioned says whether blobs of the kind have positions in the anchor. A slot
 // has one position, so it has one kind of these: a table is the card's, whose id

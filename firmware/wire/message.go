@@ -29,6 +29,10 @@ const (
 	KindPark  Kind = 3
 	KindReady Kind = 16
 	KindSave  Kind = 17
+
+	// KindSaveOlder is a Save that uses up the permission of MayRestore: the
+	// state is new, and what is in it is older than what it replaces.
+	KindSaveOlder Kind = 18
 )
 
 // MessageKind reads what a message is, 0 if it is too short to say.
@@ -65,18 +69,28 @@ func parseShort(b []byte, k Kind) (uint32, error) {
 // memory at BlobOffset. The worker answers nobody before it has the Saved.
 type Save struct {
 	Length uint32 // at most MaxBlob
+	Older  bool   // it is of kind KindSaveOlder
 }
 
 // AppendSave appends s in wire form to dst.
-func AppendSave(dst []byte, s Save) []byte { return appendShort(dst, KindSave, s.Length) }
+func AppendSave(dst []byte, s Save) []byte { return appendShort(dst, s.kind(), s.Length) }
 
-// ParseSave reads a Save.
+func (s Save) kind() Kind {
+	if s.Older {
+		return KindSaveOlder
+	}
+	return KindSave
+}
+
+// ParseSave reads a Save of either kind.
 func ParseSave(b []byte) (Save, error) {
-	n, err := parseShort(b, KindSave)
+	s := Save{Older: MessageKind(b) == KindSaveOlder}
+	n, err := parseShort(b, s.kind())
 	if err == nil && (n == 0 || n > MaxBlob) {
 		err = fmt.Errorf("save of %d bytes: %w", n, ErrMalformed)
 	}
-	return Save{Length: n}, err
+	s.Length = n
+	return s, err
 }
 
 // Saved is the answer to Save. StatusOK: the state is durable. StatusStorage: it

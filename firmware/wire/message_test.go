@@ -136,7 +136,7 @@ func TestGolden(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"setup": AppendSetup(nil, &setup),
 		"ready": AppendReady(nil, &ready),
-		"short": AppendPark(AppendSaved(AppendSave(nil, Save{0x1234}), Saved{abi.StatusStorage})),
+		"short": AppendPark(AppendSaved(AppendSave(nil, Save{Length: 0x1234}), Saved{abi.StatusStorage})),
 	} {
 		path := filepath.Join("testdata", name+".hex")
 		want, err := os.ReadFile(path)
@@ -154,7 +154,7 @@ func FuzzMessages(f *testing.F) {
 	s := Setup{Slot: sealed.SlotID{1}, Key: [32]byte{1}, BlobLen: 100, Banks: abi.DefaultBanks}
 	f.Add(AppendSetup(nil, &s))
 	f.Add(AppendReady(nil, &Ready{EKs: []abi.EK{{Handle: 1, Name: []byte("name")}}, Text: "text"}))
-	f.Add(AppendSave(nil, Save{7}))
+	f.Add(AppendSave(nil, Save{Length: 7, Older: true}))
 	f.Add(AppendSaved(nil, Saved{abi.StatusStorage}))
 	f.Add(AppendPark(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {

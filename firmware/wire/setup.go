@@ -26,8 +26,11 @@ const (
 	Powered SetupFlags = 1 << 3
 	// GenericCurves: do without OpenSSL's own code for NIST curves.
 	GenericCurves SetupFlags = 1 << 4
+	// MayRestore: an administrator permits the slot to go back, once, to an
+	// older state that is loaded (abi.OpStateLoad).
+	MayRestore SetupFlags = 1 << 5
 
-	knownFlags = Create | Clone | Greeted | Powered | GenericCurves
+	knownFlags = Create | Clone | Greeted | Powered | GenericCurves | MayRestore
 )
 
 const setupSize = 192
@@ -167,7 +170,7 @@ func (s *Setup) check() error {
 	switch {
 	case s.Flags&^knownFlags != 0 || s.Flags&Create != 0 && s.Flags&Clone != 0:
 		why = "flags"
-	case s.making() && s.Flags&(Greeted|Powered) != 0, s.Flags&Powered != 0 && s.Flags&Greeted == 0:
+	case s.making() && s.Flags&(Greeted|Powered|MayRestore) != 0, s.Flags&Powered != 0 && s.Flags&Greeted == 0:
 		why = "flags"
 	case s.BlobLen > MaxBlob || (s.BlobLen == 0) != (s.Flags&Create != 0):
 		why = "blob length"
