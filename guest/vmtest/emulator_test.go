@@ -99,6 +99,10 @@ func TestStockMachines(t *testing.T) {
 		e.must("stop", e.guest.QMP.Stop(e.ctx))
 		e.must("cont", e.guest.QMP.Cont(e.ctx))
 		e.wantPCR("stop and cont with "+name, want)
+		if e.model == "tpm-crb" {
+			e.suspend() // a reset, over which kernel and firmware keep PCRs
+			e.wantPCR("suspend to RAM with "+name, want)
+		}
 		e.wantNoMigration()
 		e.reset()
 		e.awaitDriver()
