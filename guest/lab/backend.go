@@ -25,6 +25,7 @@ type BackendOptions struct {
 	QMP    string   // the VM's second monitor socket; empty: no monitor
 	Extra  []string // more arguments
 
+	Coprocd *Coprocd // where the TPM is; nil: in a card of its own
 	Emulator bool // serve QEMU's own TPM devices; the options above but Extra have no use
 }
 
@@ -57,9 +58,11 @@ func (r *Rig) StartBackend(ctx context.Context, opts BackendOptions) (*Backend, 
 }
 
 func (o BackendOptions) argv(r *Rig, socket string) []string {
-	argv := []string{
-		r.Env.Program("vhost-user-vtpm"), "--log-level", "debug",
-		"--coproc", "sim:" + r.StateDir(), "--engine", r.Env.Program("hwvtpm-engine"),
+	argv := []string{r.Env.Program("vhost-user-vtpm"), "--log-level", "debug"}
+	if c := o.Coprocd; c != nil {
+		argv = append(argv, "--coproc", "coprocd:"+c.Socket, "--slot", c.Slot, "--slot-key", c.KeyFile)
+	} else {
+		argv = append(argv, "--coproc", "sim:"+r.StateDir(), "--engine", r.Env.Program("hwvtpm-engine"))
 	}
 	if o.Emulator {
 		return append(append(argv, "--tpm-emulator-socket", socket), o.Extra...)

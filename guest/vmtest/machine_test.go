@@ -44,6 +44,7 @@ type machine struct {
 	*bed
 	variant variant
 	monitor string // the backend's monitor socket
+	coprocd *lab.Coprocd // where the TPM is; nil: in a card of its own
 	backend *lab.Backend
 	guest   *lab.Guest
 }
@@ -51,7 +52,13 @@ type machine struct {
 // powerOn boots a machine on the rig's TPM.
 func (b *bed) powerOn(v variant) *machine {
 	b.Helper()
-	m := &machine{bed: b, variant: v, monitor: b.MonitorPath()}
+	return b.powerOnAt(v, nil)
+}
+
+// powerOnAt boots a machine whose TPM is a slot of coprocd, if that is not nil.
+func (b *bed) powerOnAt(v variant, c *lab.Coprocd) *machine {
+	b.Helper()
+	m := &machine{bed: b, variant: v, monitor: b.MonitorPath(), coprocd: c}
 	m.startBackend()
 	m.boot(lab.VMOptions{TPM: m.tpm()})
 	m.awaitTPM()
@@ -65,7 +72,7 @@ func (m *machine) startBackend() {
 		packed = "on"
 	}
 	var err error
-	m.backend, err = m.StartBackend(m.ctx, lab.BackendOptions{Layout: m.variant.layout, Packed: packed, QMP: m.monitor})
+	m.backend, err = m.StartBackend(m.ctx, lab.BackendOptions{Layout: m.variant.layout, Packed: packed, QMP: m.monitor, Coprocd: m.coprocd})
 	m.must("starting the backend", err)
 }
 
