@@ -207,6 +207,16 @@ func (f *fake) execute(cmd []byte) []byte {
 		return fmt.Appendf(nil, "ok %q", os.Environ())
 	case "minseq":
 		return fmt.Appendf(nil, "ok %d %#x", f.setup.MinSeq, uint32(f.setup.Flags))
+	case "fail":
+		f.page.SetState(abi.SlotFailed)
+		return []byte("ok")
+	case "fail-late": // looks idle, as before a submission is read
+		f.page.SetBusy(false)
+		f.page.SetCounters(wire.Counters{Commands: 100})
+		fds := []unix.PollFd{{Fd: wire.SupervisorFD, Events: unix.POLLIN}}
+		unix.Poll(fds, -1)
+		f.page.SetState(abi.SlotFailed)
+		return []byte("ok")
 	case "sleep":
 		d, _ := time.ParseDuration(arg)
 		time.Sleep(d)

@@ -199,9 +199,7 @@ func (s *slot) ended(r *run) {
 	defer s.mu.Unlock()
 	r.over = true
 	s.commands += r.page.Commands()
-	if r.page.State() == abi.SlotRunning {
-		s.seq = r.page.Seq()
-	}
+	s.seq = max(s.seq, r.page.Seq()) // zero if it did not come that far
 	if s.run != r {
 		return
 	}
@@ -216,7 +214,9 @@ func (s *slot) ended(r *run) {
 		s.card.counters.restarts.Add(1)
 		s.card.log.Error("worker died; its client has to come again", "slot", s.rec.Name, "pid", r.proc.PID(), "err", err)
 	}
-	if err == nil && s.phase == parking && s.ctxOpen() && s.watched() {
+	// One that has failed meanwhile does not come back: the next worker would
+	// not know, and go on from before that.
+	if err == nil && s.phase == parking && r.page.State() == abi.SlotRunning && s.ctxOpen() && s.watched() {
 		s.set(parked)
 		s.card.counters.parks.Add(1)
 		return

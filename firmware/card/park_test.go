@@ -4,6 +4,7 @@ package card
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"sync"
@@ -188,4 +189,43 @@ func TestCloseEndsAll(t *testing.T) {
 	r = openCard(t, cfg)
 	r.open("live").want(t, "add", "2")
 	r.open("parked").want(t, "add", "2")
+}
+
+// A slot that fails while it is told to exit does not come back as if it had not:
+// its client is told by the end of the channel.
+func TestFailedWhileParking(t *testing.T) {
+	r := openCard(t, fakeConfig(t))
+	r.create("a")
+	c := r.open("a")
+	answered := make(chan error, 1)
+	go func() {
+		_, err := c.run("fail-late")
+		answered <- err
+	}()
+	for r.show("a").Commands < 100 {
+		time.Sleep(time.Millisecond) // the command has not begun
+	}
+	r.on(abi.OpSlotPark, "a", nil)
+	must(t, <-answered)
+	if out, err := c.run("get"); err != io.EOF {
+		t.Errorf("a command after that gives %q, %v, want the end of the slot", out, err)
+	}
+}
+
+// The last number on record is remembered of a slot that failed, too: its volatile
+// state is from then or later.
+func TestFailedSlotIsRemembered(t *testing.T) {
+	r := openCard(t, fakeConfig(t))
+	r.create("a")
+	c := r.open("a")
+	for _, cmd := range []string{"get", "get", "fail"} {
+		_, err := c.run(cmd)
+		must(t, err)
+	}
+	c.close()
+	c, err := r.tryOpen("a")
+	must(t, err)
+	defer c.close()
+	must(t, c.powerOn())
+	c.want(t, "minseq", "3 0x0")
 }
