@@ -207,11 +207,16 @@ func (c *Card) insert(s *slot) {
 	c.byName[s.rec.Name] = s
 }
 
+// forget drops a slot. Name and number may be another's by now.
 func (c *Card) forget(s *slot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.byNumber, s.rec.Number)
-	delete(c.byName, s.rec.Name)
+	if c.byNumber[s.rec.Number] == s {
+		delete(c.byNumber, s.rec.Number)
+	}
+	if c.byName[s.rec.Name] == s {
+		delete(c.byName, s.rec.Name)
+	}
 }
 
 // all are the slots, ascending by number.
