@@ -60,6 +60,7 @@ type Card struct {
 
 	counters counters
 	denials  limiter
+	unsaved  limiter
 	totals   totals
 
 	mu       sync.Mutex // guards what follows

@@ -5,10 +5,15 @@ package card
 import (
 	"encoding/hex"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc/abi"
@@ -256,4 +261,50 @@ func TestDiskBecomesReadOnly(t *testing.T) {
 	wantStatus(t, err, abi.StatusInUse)
 	must(t, unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_BIND, ""))
 	c.want(t, "add", "2")
+}
+
+// lines counts what is logged.
+type lines struct {
+	mu   sync.Mutex
+	text []string
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(strings.Join(l.text, ""), what)
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, string(p))
+	return len(p), nil
+}
+
+// A guest whose state cannot be written asks for it again and again, and does not
+// fill the log with that.
+func TestFailedSavesDoNotFillTheLog(t *testing.T) {
+	log := &lines{}
+	cfg := fakeConfig(t)
+	cfg.Logger = hclog.New(&hclog.LoggerOptions{Output: log})
+	r := openCard(t, cfg)
+	r.create("a")
+	c := r.open("a")
+	id := r.show("a").ID
+	must(t, os.RemoveAll(filepath.Join(cfg.Dir, "slots", hex.EncodeToString(id[:]))))
+	begin := time.Now()
+	const tries = 200
+	for range tries {
+		if out, err := c.run("add"); err == nil || err == io.EOF {
+			t.Fatalf("add without a directory gives %q, %v", out, err)
+		}
+	}
+	n := log.count("could not be written")
+	if most := 1 + int(time.Since(begin)/time.Second); n < 1 || n > most {
+		t.Errorf("%d failures are in the log %d times, want 1 to %d", tries, n, most)
+	}
+	if got := r.Stats().Counters.SaveErrors; got != tries {
+		t.Errorf("%d failures are counted, want %d", got, tries)
+	}
 }

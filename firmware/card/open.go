@@ -187,7 +187,7 @@ func (s *slot) save(l sealed.Label, blob []byte) error {
 	err := s.card.store.SaveState(l, blob)
 	s.card.saved(time.Since(began), err)
 	if err != nil {
-		s.card.log.Error("state could not be written", "slot", s.rec.Name, "err", err)
+		s.card.notSaved(s.rec.Name, err)
 	}
 	return err
 }

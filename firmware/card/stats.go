@@ -138,6 +138,14 @@ func (c *Card) saved(d time.Duration, err error) {
 	observe(&c.totals.saves, d)
 }
 
+// notSaved logs that a state could not be written, which a guest can bring about
+// again and again while the disk is full.
+func (c *Card) notSaved(slot string, err error) {
+	if ok, dropped := c.unsaved.allow(); ok {
+		c.log.Error("state could not be written", "slot", slot, "err", err, "not logged before", dropped)
+	}
+}
+
 // resumed counts a slot that was brought back in d.
 func (c *Card) resumed(d time.Duration) {
 	c.counters.unparks.Add(1)
