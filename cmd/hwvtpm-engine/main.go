@@ -3,11 +3,12 @@
 // Hwvtpm-engine is the worker of a card: one TPM 2.0 in a process of its own. It
 // is of no use on a command line. There are two ways to start it:
 //
-//	hwvtpm-engine --worker       by a card that has many slots
-//	hwvtpm-engine --state DIR    by a driver, as a card of one slot
+//	hwvtpm-engine --worker [--own-user]  by a card that has many slots
+//	hwvtpm-engine --state DIR            by a driver, as a card of one slot
 //
-// The first is shut in (package sandbox) and gets all it has over descriptor 3;
-// the second keeps a directory, and speaks on descriptors 3 and 4.
+// The first is shut in (package sandbox) and gets all it has over descriptor 3,
+// with --own-user as the only process of its user; the second keeps a directory,
+// and speaks on descriptors 3 and 4.
 //
 // Exit codes: 0 ended in order, 1 failed, 2 wrong command line, 77 no sandbox.
 // What is wrong with a state is told to the driver or the card, not by an exit
@@ -39,7 +40,7 @@ func realMain(args []string) int {
 		fmt.Printf("hwvtpm-engine %s, libtpms %d.%d.%d\n", buildVersion, v>>16, v>>8&0xff, v&0xff)
 		return 0
 	}
-	if len(args) == 1 && args[0] == "--worker" {
+	if len(args) > 0 && args[0] == "--worker" && (len(args) == 1 || len(args) == 2 && args[1] == "--own-user") {
 		return exitCode(firmware.RunWorker(firmware.WorkerConfig{SupervisorFD: wire.SupervisorFD, Log: os.Stderr}))
 	}
 	cfg, err := firmware.ParseArgs(args, os.Stderr)

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"testing"
 
@@ -266,8 +267,14 @@ func TestRealWorkerSeesNoFiles(t *testing.T) {
 	defer b.close()
 	uids := map[string]bool{}
 	for _, name := range []string{"a", "b"} {
-		status, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(r.show(name).WorkerPID), "status"))
+		proc := filepath.Join("/proc", fmt.Sprint(r.show(name).WorkerPID))
+		status, err := os.ReadFile(filepath.Join(proc, "status"))
 		must(t, err)
+		limits, err := os.ReadFile(filepath.Join(proc, "limits"))
+		must(t, err)
+		if !regexp.MustCompile(`Max processes +64 +64 `).Match(limits) {
+			t.Errorf("worker of %s can use up threads that others need:\n%s", name, limits)
+		}
 		for line := range bytes.Lines(status) {
 			if bytes.HasPrefix(line, []byte("Uid:")) {
 				uids[string(line)] = true

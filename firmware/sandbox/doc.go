@@ -19,9 +19,9 @@
 //     without its configuration file.
 //
 // A worker whose sandbox cannot be set up writes why to its standard error and
-// ends with exit code 77. There is no limit of processes and threads: the kernel
-// counts it per user, so that one worker would use up that of others, and the
-// filter permits no process anyway.
+// ends with exit code 77. The filter permits no process. The kernel limits threads
+// per user, so that one worker would use up those of others: there are at most 64
+// if the second argument is --own-user, and as many as the service may have if not.
 //
 // This is one of two packages with cgo, because a Go program has threads, each
 // of which would have to be shut in, before it can do anything.

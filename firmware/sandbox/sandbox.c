@@ -28,6 +28,9 @@
 /* A worker has about ten descriptors, most of them of the Go runtime. */
 #define MAX_DESCRIPTORS 64
 
+/* A worker has about ten threads. */
+#define MAX_THREADS 64
+
 /* More than any file that a worker is given may ever have. */
 #define MAX_FILE (4u << 20)
 
@@ -96,7 +99,7 @@ static int drop_capabilities(void)
     return (int)syscall(SYS_capset, &head, data);
 }
 
-static void enter(void)
+static void enter(int own_user)
 {
     int rc;
 
@@ -108,6 +111,8 @@ static void enter(void)
     limit(RLIMIT_CORE, 0, "limit core size");
     limit(RLIMIT_NOFILE, MAX_DESCRIPTORS, "limit descriptors");
     limit(RLIMIT_FSIZE, MAX_FILE, "limit file size");
+    if (own_user) /* the kernel counts per user */
+        limit(RLIMIT_NPROC, MAX_THREADS, "limit threads");
     sandbox_done.locked = lock_memory();
     must(drop_capabilities() == 0, "drop capabilities");
     rc = sandbox_landlock();
@@ -121,5 +126,5 @@ static void enter(void)
 __attribute__((constructor)) static void sandbox_constructor(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--worker") == 0)
-        enter();
+        enter(argc > 2 && strcmp(argv[2], "--own-user") == 0);
 }

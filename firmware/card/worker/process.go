@@ -47,6 +47,9 @@ func start(engine string, uid int, log hclog.Logger) (*Process, error) {
 		return nil, err
 	}
 	p.cmd = exec.Command(engine, "--worker")
+	if uid >= 0 {
+		p.cmd.Args = append(p.cmd.Args, "--own-user")
+	}
 	p.cmd.Env = []string{}
 	p.cmd.Dir = "/"
 	p.cmd.ExtraFiles = []*os.File{end} // descriptor wire.SupervisorFD
@@ -76,8 +79,8 @@ func attributes(uid int) *syscall.SysProcAttr {
 	return a
 }
 
-// limit sets limits that a worker cannot raise. It sets more of them by itself,
-// before it is told anything; these hold from its first moment on.
+// limit sets limits that a worker cannot raise. It sets these and more by itself,
+// before it is told anything; if the card may, they hold from its first moment on.
 func limit(pid int) {
 	unix.Prlimit(pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
 	unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: 64}, nil)
