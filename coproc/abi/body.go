@@ -116,7 +116,7 @@ func ParseEKBody(b []byte) (EKBody, error) {
 }
 
 // EraseBody is the body of StatementErase: the slot that the statement names
-// is gone, and so is the key of every state that was ever saved of it.
+// is gone, and the card accepts no state any more that was ever saved of it.
 //
 //	 0                                                   8
 //	+---------------------------------------------------+
