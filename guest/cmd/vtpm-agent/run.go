@@ -192,7 +192,12 @@ func runProgram(ctx context.Context, a agent.RunArgs) (agent.Result, error) {
 		Stdout: stdout.b, Stderr: stderr.b, Truncated: stdout.full || stderr.full,
 		TimedOut: ctx.Err() != nil, NS: int64(time.Since(start)),
 	}
-	if cmd.ProcessState == nil {
+	switch {
+	case cmd.ProcessState != nil:
+	case r.TimedOut: // before it started
+		r.ExitCode = -1
+		return r, nil
+	default:
 		return r, err // did not start
 	}
 	r.ExitCode = cmd.ProcessState.ExitCode()
