@@ -90,6 +90,8 @@ func adoptAnchor(cfg AnchorConfig, file recordFile, minEpoch uint64, reason stri
 // The slot is not open, and is opened in the new epoch: what it saves under an older
 // one does not come after what was abandoned. Other slots may stay open.
 func (a *Anchor) Adopt(l Label, reason string) (Adoption, error) {
+	a.advancing.Lock()
+	defer a.advancing.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.failed != nil {

@@ -62,10 +62,15 @@ type Anchor struct {
 	counter  Counter
 	interval time.Duration
 
-	mu      sync.Mutex
-	rec     record // as it would be written now; rec.counter is the counter's value
-	pending []byte // record for the next value, not known to be settled
-	dirty   bool   // the table has what is in no record yet
+	// advancing is held by who writes records and increments, and is taken
+	// before mu. A disk or a TPM may take its time: Advance and Tick let mu go
+	// meanwhile, so that nobody who saves or opens a slot waits for them.
+	advancing sync.Mutex
+
+	mu      sync.Mutex // guards what follows
+	rec     record     // as it would be written now; rec.counter is the counter's value
+	pending []byte     // record for the next value, not known to be settled
+	dirty   bool       // the table has what is in no record yet
 	last    time.Time
 	first   uint64 // epoch that this run began with
 	failed  error  // the anchor is out of service
@@ -152,15 +157,16 @@ func (a *Anchor) begun() (*Anchor, error) {
 	return a, nil
 }
 
-// begin starts an epoch. It comes after every record that was ever written.
+// begin starts an epoch. It comes after every record that was ever written. Nobody
+// sees the epoch before it has begun: mu is held all the time.
 func (a *Anchor) begin() error {
-	err := a.settle()
+	err := a.settle(false)
 	for n := uint64(2); n > 0 && err == nil; n-- {
 		if n == 1 {
 			a.rec.epoch = a.rec.base + a.rec.counter + 1
 		}
 		a.freeze()
-		err = a.settle()
+		err = a.settle(false)
 	}
 	if err != nil {
 		a.failed = fmt.Errorf("anchor: begin an epoch: %w", err)
@@ -179,24 +185,23 @@ func (a *Anchor) freeze() {
 }
 
 // settle writes the pending record, if there is one, and increments the counter
-// to its value.
-func (a *Anchor) settle() error {
+// to its value. free: mu is let go meanwhile.
+//
+// Preconditions: advancing and mu are held, or nobody else has the anchor.
+func (a *Anchor) settle(free bool) error {
 	if a.pending == nil {
 		return nil
 	}
-	if err := a.file.Replace(a.pending); err != nil {
-		return err
+	pending, want := a.pending, a.rec.counter+1
+	if free {
+		a.mu.Unlock()
 	}
-	want := a.rec.counter + 1
-	v, err := a.counter.Read()
-	if err == nil && v == a.rec.counter { // not so after an increment whose answer was lost
-		err = a.counter.Increment()
-		if err == nil {
-			v, err = a.counter.Read()
-		}
+	v, err := a.put(pending, want)
+	if free {
+		a.mu.Lock()
 	}
 	if err != nil {
-		return fmt.Errorf("counter: %w", err)
+		return err
 	}
 	if v != want {
 		a.failed = fmt.Errorf("counter is at %d, not at %d: something else uses it: %w", v, want, ErrCounter)
@@ -206,14 +211,36 @@ func (a *Anchor) settle() error {
 	return nil
 }
 
-func (a *Anchor) advanceLocked() error {
+// put writes a record and increments the counter to its value, unless it has that.
+// It gives the value.
+func (a *Anchor) put(pending []byte, want uint64) (uint64, error) {
+	if err := a.file.Replace(pending); err != nil {
+		return 0, err
+	}
+	v, err := a.counter.Read()
+	if err == nil && v == want-1 { // not so after an increment whose answer was lost
+		err = a.counter.Increment()
+		if err == nil {
+			v, err = a.counter.Read()
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("counter: %w", err)
+	}
+	return v, nil
+}
+
+// advance is Advance. For free see settle.
+//
+// Preconditions: advancing and mu are held.
+func (a *Anchor) advance(free bool) error {
 	if a.failed != nil {
 		return a.failed
 	}
-	err := a.settle()
+	err := a.settle(free)
 	if err == nil && a.dirty {
 		a.freeze()
-		err = a.settle()
+		err = a.settle(free)
 	}
 	if err != nil {
 		return fmt.Errorf("anchor: advance: %w", err)
@@ -225,20 +252,24 @@ func (a *Anchor) advanceLocked() error {
 // ever accepted again. It costs nothing if there is nothing new. After an error
 // other than ErrCounter it may be tried again; until it succeeds the window grows.
 func (a *Anchor) Advance() error {
+	a.advancing.Lock()
+	defer a.advancing.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.advanceLocked()
+	return a.advance(true)
 }
 
 // Tick is Advance, but at most once an interval. now is the time of the call.
 func (a *Anchor) Tick(now time.Time) error {
+	a.advancing.Lock()
+	defer a.advancing.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.failed == nil && (!a.dirty && a.pending == nil || now.Sub(a.last) < a.interval) {
 		return nil
 	}
 	a.last = now
-	return a.advanceLocked()
+	return a.advance(true)
 }
 
 // Epoch is the number of this run, to be sealed into every new permanent state.
@@ -263,12 +294,14 @@ func (a *Anchor) digestLocked() [sha256.Size]byte {
 // Close advances and goes out of service. Its error says that the window stays
 // open. It may be called again, and from any goroutine.
 func (a *Anchor) Close() error {
+	a.advancing.Lock()
+	defer a.advancing.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if errors.Is(a.failed, fs.ErrClosed) {
 		return nil
 	}
-	err := a.advanceLocked()
+	err := a.advance(false)
 	a.failed = fmt.Errorf("anchor: %w", fs.ErrClosed)
 	a.key.key.Clear()
 	return err
