@@ -29,6 +29,9 @@ PREFIX ?= /usr/local
 LIBEXECDIR ?= $(PREFIX)/libexec/hwvtpm
 VHOSTUSERDIR ?= $(PREFIX)/share/qemu/vhost-user
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+MANDIR ?= $(PREFIX)/share/man
+HOOKDIR ?= /etc/libvirt/hooks/qemu.d
 
 .PHONY: help
 help: ## this list
@@ -44,7 +47,7 @@ prepare: ## fetch QEMU, guest kernels, packages (all targets do what they need)
 build: ## the programs, into build/
 	$(FETCH) packages go
 	@mkdir -p $(BUILD)
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm ./cmd/coprocd ./cmd/vtpmctl ./guest/cmd/vtpm-agent
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm ./cmd/coprocd ./cmd/vtpmctl ./cmd/hwvtpm-libvirt-hook ./guest/cmd/vtpm-agent
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/hwvtpm-engine
 
 .PHONY: driver
@@ -73,7 +76,7 @@ test-unit: ## hermetic tests, with and without the race detector
 	$(FETCH) packages go
 	@go run ./guest/lab/testrun unit plain
 test-root: ## tests that need root, system packages or other programs
-	$(FETCH) packages go qemu
+	$(FETCH) packages go qemu kernel-6.12 debian-12
 	@go run ./guest/lab/testrun root
 test-vm: ## tests that boot virtual machines
 	$(FETCH)
@@ -100,19 +103,29 @@ check: ## formatting, vet, staticcheck, modernizer, house rules, shell syntax
 	@echo "house rules" && go test ./guest/lab/houserules
 	@echo "shell syntax" && for f in $$(git ls-files '*.sh' .ci/run); do bash -n $$f; done
 
+.PHONY: man
+man: build ## manual pages, made from the programs' own help
+	@go run ./packaging/mkman -programs $(BUILD) -out $(BUILD)/man
+
 .PHONY: install
-install: build ## programs, systemd units, QEMU's description of the backend
-	install -D -m 0755 $(BUILD)/vhost-user-vtpm $(DESTDIR)$(PREFIX)/bin/vhost-user-vtpm
-	install -D -m 0755 $(BUILD)/vtpmctl $(DESTDIR)$(PREFIX)/bin/vtpmctl
-	install -D -m 0755 $(BUILD)/coprocd $(DESTDIR)$(PREFIX)/bin/coprocd
-	install -D -m 0755 $(BUILD)/hwvtpm-engine $(DESTDIR)$(LIBEXECDIR)/hwvtpm-engine
-	install -d -m 0755 $(DESTDIR)$(VHOSTUSERDIR)
-	sed 's,@BINDIR@,$(PREFIX)/bin,' cmd/vhost-user-vtpm/50-vhost-user-vtpm.json >$(DESTDIR)$(VHOSTUSERDIR)/50-vhost-user-vtpm.json
-	chmod 0644 $(DESTDIR)$(VHOSTUSERDIR)/50-vhost-user-vtpm.json
-	install -d -m 0755 $(DESTDIR)$(UNITDIR)
-	for unit in coprocd.service coprocd.socket; do \
-		sed 's,@BINDIR@,$(PREFIX)/bin,;s,@LIBEXECDIR@,$(LIBEXECDIR),' cmd/coprocd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit; \
-		chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit; done
+install: man ## programs, manual, systemd units, libvirt hook, QEMU's description
+	install -d -m 0755 $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(VHOSTUSERDIR) $(DESTDIR)$(UNITDIR) \
+		$(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(HOOKDIR)
+	install -m 0755 $(addprefix $(BUILD)/,vhost-user-vtpm vtpmctl coprocd hwvtpm-libvirt-hook) $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 $(BUILD)/hwvtpm-engine $(DESTDIR)$(LIBEXECDIR)
+	install -m 0644 $(BUILD)/man/*.1 $(DESTDIR)$(MANDIR)/man1
+	install -m 0644 $(BUILD)/man/*.8 $(DESTDIR)$(MANDIR)/man8
+	install -m 0644 packaging/hwvtpm.sysusers $(DESTDIR)$(SYSUSERSDIR)/hwvtpm.conf
+	@place() { sed 's,@BINDIR@,$(PREFIX)/bin,;s,@LIBEXECDIR@,$(LIBEXECDIR),' "$$1" >"$$2" && chmod "$$3" "$$2"; }; \
+	place cmd/vhost-user-vtpm/50-vhost-user-vtpm.json $(DESTDIR)$(VHOSTUSERDIR)/50-vhost-user-vtpm.json 0644; \
+	place packaging/libvirt-hook.sh $(DESTDIR)$(HOOKDIR)/hwvtpm 0755; \
+	for unit in cmd/coprocd/coprocd.service cmd/coprocd/coprocd.socket cmd/vhost-user-vtpm/vhost-user-vtpm@.service; do \
+		place $$unit $(DESTDIR)$(UNITDIR)/$$(basename $$unit) 0644; done
+
+.PHONY: deb
+deb: ## Debian packages, into build/deb
+	$(FETCH) packages go
+	@packaging/deb.sh $(BUILD)/deb
 
 .PHONY: clean distclean
 clean: ## remove what was built

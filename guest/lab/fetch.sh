@@ -4,6 +4,7 @@
 # fetch.sh: gets what hwvtpm's build, tests and demo need on a Debian machine.
 #
 #   guest/lab/fetch.sh [packages] [go] [qemu] [qemu-7.2] [kernel-6.12] [kernel-6.1]
+#                      [debian-12]
 #
 # Without arguments: everything. Packages of the machine's own release are
 # installed when they are missing (as root). The rest is only unpacked, into
@@ -15,6 +16,7 @@
 #   bin/qemu-7.2, qemu-7.2/     Debian 12's QEMU with SeaBIOS and OVMF, whose own
 #                               TPM devices the tests use
 #   kernel-6.12/, kernel-6.1/   vmlinuz, headers (for make -C), modules, version
+#   debian-12/                  a minimal Debian 12 to install our packages into
 #
 # A run that finds everything is quiet. Two runs at once are safe: the second
 # waits. A run that was cut off leaves nothing half-made behind.
@@ -34,8 +36,9 @@ die() {
 
 # What the machine itself needs: a C compiler, libtpms and libseccomp for the
 # engine, make and libelf (for objtool) for the guest driver, and the peers and
-# tools that the tests compare with.
-packages=(gcc libc6-dev make libelf1 libtpms-dev libssl-dev libseccomp-dev swtpm swtpm-tools tpm2-tools libtss2-tcti-cmd0 tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon debian-archive-keyring ca-certificates)
+# tools that the tests compare with; what builds and checks our packages; libvirt,
+# of which nothing is started.
+packages=(gcc libc6-dev make libelf1 libtpms-dev libssl-dev libseccomp-dev swtpm swtpm-tools tpm2-tools libtss2-tcti-cmd0 tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dpkg-dev groff-base mmdebstrap libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients debian-archive-keyring ca-certificates)
 
 # fresh NAME: is this part of the cache there and of today's layout?
 fresh() {
@@ -172,6 +175,20 @@ fetch_kernel() {
 	publish "$out" "$name"
 }
 
+# fetch_debian_12: a Debian without anything of ours, but for what our packages
+# depend on. Maintainer scripts need it to be whole, so this is the one root that
+# is installed and not just unpacked.
+fetch_debian_12() {
+	if fresh debian-12; then
+		return
+	fi
+	say "installing a minimal Debian 12 into the cache"
+	mmdebstrap --quiet --variant=minbase --architectures=amd64 --include=adduser,libtpms0,libssl3,libseccomp2 \
+		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+		bookworm "$work/debian-12" "deb $(machine_mirror) bookworm main"
+	publish "$work/debian-12" debian-12
+}
+
 # relocate_headers MAKEFILE: the headers' Makefile includes its other half by
 # an absolute path under /usr/src; make it look beside itself.
 relocate_headers() {
@@ -186,6 +203,7 @@ fetch() {
 	qemu-7.2) fetch_qemu_7_2 ;;
 	kernel-6.12) fetch_kernel kernel-6.12 bookworm-backports ;;
 	kernel-6.1) fetch_kernel kernel-6.1 bookworm ;;
+	debian-12) fetch_debian_12 ;;
 	*) die "unknown part \"$1\"" ;;
 	esac
 }
@@ -200,7 +218,7 @@ work=$(mktemp -d "$cache/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
-[ $# -gt 0 ] || set -- packages go qemu qemu-7.2 kernel-6.12 kernel-6.1
+[ $# -gt 0 ] || set -- packages go qemu qemu-7.2 kernel-6.12 kernel-6.1 debian-12
 for part in "$@"; do
 	fetch "$part"
 done

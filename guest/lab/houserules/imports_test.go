@@ -41,8 +41,9 @@ var rooms = map[string]room{
 	"firmware":  {own: []string{"coproc/abi"}, modules: []string{sys, log}, forTests: []string{gotpm, "coproc/coproctest"}},
 	"control": {own: []string{"coproc/metrics", "vtpm/attest", "vtpm/bundle"}, modules: []string{sys, log, gotpm, "github.com/google/go-attestation", "go.etcd.io/bbolt"},
 		forTests: []string{"coproc"}},
-	"guest": {own: []string{"virtqueue", "vhostuser", "qmp", "coproc", "vtpm", "guest"}, modules: []string{"*"}},
-	"cmd":   {own: []string{"*"}, modules: []string{"*"}},
+	"packaging": {},
+	"guest":     {own: []string{"virtqueue", "vhostuser", "qmp", "coproc", "vtpm", "guest"}, modules: []string{"*"}},
+	"cmd":       {own: []string{"*"}, modules: []string{"*"}},
 }
 
 // doors are those of a single package, closed to the rest of its room.
