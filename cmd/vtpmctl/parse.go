@@ -49,6 +49,9 @@ Slots:
   slot adopt NAME --reason TEXT
                           accept state that is older than the card knows, such
                           as a restored backup; it is logged, and shows
+    --restore             accept, once, the older state that a virtual machine
+                          brings along when a snapshot or a saved machine is
+                          restored next; the slot must not be open
 TPM:
   raw --slot NAME         TPM commands on stdin, responses on stdout, until the
                           end of stdin. For tpm2-tools:
@@ -98,6 +101,7 @@ type invocation struct {
 	yes       bool
 	out       string // file
 	reason    string
+	restore   bool
 	slot      string
 	key       string // file
 	runID     string
@@ -124,7 +128,7 @@ var commands = []command{
 	{"slot park", 1, nil, (*invocation).park},
 	{"slot lock", 1, nil, (*invocation).lock},
 	{"slot unlock", 1, nil, (*invocation).unlock},
-	{"slot adopt", 1, []string{"reason"}, (*invocation).adopt},
+	{"slot adopt", 1, []string{"reason", "restore"}, (*invocation).adopt},
 	{"raw", 0, []string{"slot", "key", "key-dir", "run-id", "flush"}, (*invocation).raw},
 }
 
@@ -152,6 +156,7 @@ func parse(con *console, args []string) (*invocation, error) {
 	fs.StringVar(&inv.out, "out", "", "")
 	fs.StringVar(&inv.out, "receipt", "", "")
 	fs.StringVar(&inv.reason, "reason", "", "")
+	fs.BoolVar(&inv.restore, "restore", false, "")
 	fs.StringVar(&inv.slot, "slot", "", "")
 	fs.StringVar(&inv.key, "key", "", "")
 	fs.StringVar(&inv.runID, "run-id", "", "")

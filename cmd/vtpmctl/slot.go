@@ -63,6 +63,9 @@ func (inv *invocation) adopt(ctx context.Context) error {
 		return usagef("say why with --reason TEXT: it is logged")
 	}
 	return inv.simple(ctx, func(c *admin.Client, ctx context.Context, s abi.SlotInfo) error {
+		if inv.restore {
+			return c.PermitRestore(ctx, s, inv.reason)
+		}
 		return c.Adopt(ctx, s, inv.reason)
 	})
 }

@@ -43,6 +43,7 @@ var opNames = map[abi.Opcode]string{
 	abi.OpSlotDestroy:   "destroy",
 	abi.OpSlotClone:     "clone",
 	abi.OpSlotAdopt:     "adopt",
+	abi.OpSlotRestore:   "permit restore",
 	abi.OpSlotLock:      "lock",
 	abi.OpSlotUnlock:    "unlock",
 	abi.OpStatement:     "statement",

@@ -142,4 +142,14 @@ func (c *Client) Adopt(ctx context.Context, s abi.SlotInfo, reason string) error
 	return c.do(ctx, abi.OpSlotAdopt, s, []byte(reason))
 }
 
+// PermitRestore lets the slot, which is not open, go back to an older state once:
+// to the one that is loaded next. It is in the memory of the card's process. The
+// reason is logged.
+func (c *Client) PermitRestore(ctx context.Context, s abi.SlotInfo, reason string) error {
+	if reason == "" || len(reason) > abi.MaxReason || abi.Text([]byte(reason)) != reason {
+		return failed(abi.OpSlotRestore, s.Name, errReason)
+	}
+	return c.do(ctx, abi.OpSlotRestore, s, []byte(reason))
+}
+
 var errReason = errors.New("the reason has to be one line of at most 256 bytes")

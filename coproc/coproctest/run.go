@@ -42,6 +42,11 @@ func Run(t *testing.T, open func(t *testing.T) coproc.Device) {
 		{"CloseWhileRunning", testCloseRunning},
 		{"OpenSlot", testOpenSlot},
 		{"Health", testHealth},
+		{"MoveState", testMoveState},
+		{"MoveStateBack", testMoveStateBack},
+		{"MoveStateInRun", testMoveStateInRun},
+		{"MoveStateRollback", testMoveStateRollback},
+		{"MoveStateRefused", testMoveStateRefused},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := &card{t: t, dev: open(t)}

@@ -130,7 +130,7 @@ func TestMalformedSubmissions(t *testing.T) {
 	r := openCard(t, fakeConfig(t))
 	info := r.create("a")
 	for code, o := range ops {
-		if code == abi.OpSlotShow || code == abi.OpSlotChallenge || code == abi.OpSlotAdopt {
+		if code == abi.OpSlotShow || code == abi.OpSlotChallenge || code == abi.OpSlotAdopt || code == abi.OpSlotRestore {
 			continue // any bytes are a name that nobody has, or a reason
 		}
 		for _, size := range []int{0, 1, 3, 63, 65, 129, 4096} {
@@ -141,13 +141,15 @@ func TestMalformedSubmissions(t *testing.T) {
 			wantStatus(t, err, abi.StatusBadField)
 		}
 	}
-	_, _, err := do(r.admin, abi.OpSlotAdopt, info.Number, nil)
-	wantStatus(t, err, abi.StatusBadField)
+	for _, code := range []abi.Opcode{abi.OpSlotAdopt, abi.OpSlotRestore} {
+		_, _, err := do(r.admin, code, info.Number, nil)
+		wantStatus(t, err, abi.StatusBadField)
+	}
 	for _, code := range []abi.Opcode{0, abi.OpExecute, abi.OpQueueCreate, 0x4f, 0x50, 0xff} {
 		_, _, err := do(r.admin, code, 0, nil)
 		wantStatus(t, err, abi.StatusBadOpcode)
 	}
-	_, _, err = do(r.admin, abi.OpSlotPark, 77, nil)
+	_, _, err := do(r.admin, abi.OpSlotPark, 77, nil)
 	wantStatus(t, err, abi.StatusNoSlot)
 }
 

@@ -22,7 +22,10 @@ type making struct{ blob []byte }
 func (*making) check(sealed.Label) error { return nil }
 func (*making) ended(*run)               {}
 
-func (m *making) save(_ sealed.Label, blob []byte) error {
+func (m *making) save(_ sealed.Label, blob []byte, older bool) error {
+	if older {
+		return errNotPermitted
+	}
 	m.blob = bytes.Clone(blob)
 	return nil
 }

@@ -62,6 +62,19 @@ func (c *Card) setLocked(ctx context.Context, s *slot, locked bool) error {
 	return err
 }
 
+// permitRestore lets the next load of a state go back, once.
+func (c *Card) permitRestore(ctx context.Context, s *slot, reason string) error {
+	if err := s.enter(ctx, busy); err != nil {
+		return err
+	}
+	c.log.Warn("slot may go back to an older state, once", "slot", s.rec.Name, "reason", reason)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mayRestore = true
+	s.set(closed)
+	return nil
+}
+
 // adopt accepts the state that a slot has, though it was set back.
 func (c *Card) adopt(ctx context.Context, s *slot, reason string) error {
 	if err := s.enter(ctx, busy); err != nil {

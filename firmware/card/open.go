@@ -122,6 +122,9 @@ func (s *slot) setup(flags wire.SetupFlags, blob []byte) (*wire.Setup, error) {
 		Flags: flags | c.curves(), Slot: s.rec.ID, Key: [32]byte(key.Bytes()), Boot: c.boot,
 		Epoch: epoch, MinEpoch: minEpoch, MinGeneration: minGeneration, MinSeq: s.seq,
 	}
+	if s.mayRestore && flags&wire.Clone == 0 {
+		setup.Flags |= wire.MayRestore
+	}
 	if s.usedEpoch == epoch {
 		setup.UsedGeneration = s.used
 	}
@@ -179,17 +182,34 @@ func (s *slot) takeParked(ticket uint64, hungUp bool) bool {
 func (s *slot) check(l sealed.Label) error { return s.card.store.CheckState(l) }
 
 // save implements job.
-func (s *slot) save(l sealed.Label, blob []byte) error {
+func (s *slot) save(l sealed.Label, blob []byte, older bool) error {
 	s.mu.Lock()
 	s.usedEpoch, s.used = l.Epoch, l.Generation
+	permitted := s.mayRestore
 	s.mu.Unlock()
 	began := time.Now()
-	err := s.card.store.SaveState(l, blob)
+	err := errNotPermitted
+	if permitted || !older {
+		err = s.card.store.SaveState(l, blob)
+	}
 	s.card.saved(time.Since(began), err)
 	if err != nil {
 		s.card.notSaved(s.rec.Name, err)
+	} else if older {
+		s.wentBack(l)
 	}
 	return err
+}
+
+// errNotPermitted: a worker wants to go back to an older state by itself.
+var errNotPermitted = errors.New("the worker has no permission to go back to an older state")
+
+// wentBack uses up the permission to go back.
+func (s *slot) wentBack(l sealed.Label) {
+	s.mu.Lock()
+	s.mayRestore = false
+	s.mu.Unlock()
+	s.card.log.Warn("slot went back to an older state, as an administrator has permitted", "slot", s.rec.Name, "as", l.String())
 }
 
 // ended implements job. It makes the slot parked, if that was meant, or closed;

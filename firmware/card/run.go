@@ -23,7 +23,9 @@ type job interface {
 	check(l sealed.Label) error
 
 	// save makes a state durable. See store.SaveState for the error.
-	save(l sealed.Label, blob []byte) error
+	// older: its content is older than what it replaces, which takes an
+	// administrator's permission.
+	save(l sealed.Label, blob []byte, older bool) error
 
 	// ended is called once, when the process is gone and the status page is
 	// there still.
@@ -157,12 +159,12 @@ func (r *run) handle(msg []byte) error {
 			return err
 		}
 		return r.isReady(ready)
-	case wire.KindSave:
+	case wire.KindSave, wire.KindSaveOlder:
 		save, err := wire.ParseSave(msg)
 		if err != nil {
 			return err
 		}
-		return r.save(save.Length)
+		return r.save(save)
 	}
 	return fmt.Errorf("message of kind %d: %w", wire.MessageKind(msg), wire.ErrMalformed)
 }
@@ -187,8 +189,8 @@ func (r *run) isReady(ready wire.Ready) error {
 // save makes the state in the shared memory durable. The worker may be anybody's,
 // so the state is copied before anything is looked at, and its label has to be
 // what comes next.
-func (r *run) save(n uint32) error {
-	blob := make([]byte, n)
+func (r *run) save(save wire.Save) error {
+	blob := make([]byte, save.Length)
 	copy(blob, r.mem[wire.BlobOffset:])
 	l, err := sealed.ParseLabel(blob)
 	if err != nil {
@@ -198,7 +200,7 @@ func (r *run) save(n uint32) error {
 	if l.Slot != r.slot || l.Kind != sealed.KindPermanent || l.Epoch != r.epoch || !after {
 		return fmt.Errorf("save of %s, in epoch %d and after %s: %w", l, r.epoch, r.newest, wire.ErrMalformed)
 	}
-	err = r.job.save(l, blob)
+	err = r.job.save(l, blob, save.Older)
 	status := abi.StatusOK
 	switch {
 	case err == nil:

@@ -57,6 +57,7 @@ var ops = map[abi.Opcode]op{
 	abi.OpSlotPark:      {true, 0, (*Session).park},
 	abi.OpSlotDestroy:   {true, -1, (*Session).destroy},
 	abi.OpSlotAdopt:     {true, -1, (*Session).adopt},
+	abi.OpSlotRestore:   {true, -1, (*Session).restore},
 	abi.OpSlotLock:      {true, 0, (*Session).lock},
 	abi.OpSlotUnlock:    {true, 0, (*Session).unlock},
 	abi.OpStatement:     {true, -1, (*Session).state},
@@ -226,19 +227,28 @@ func (s *Session) destroy(ctx context.Context, sub *abi.Submission, _ []byte) ([
 }
 
 func (s *Session) adopt(ctx context.Context, sub *abi.Submission, _ []byte) ([]byte, *Grant, error) {
+	return nil, nil, s.accept(ctx, sub, s.card.adopt)
+}
+
+func (s *Session) restore(ctx context.Context, sub *abi.Submission, _ []byte) ([]byte, *Grant, error) {
+	return nil, nil, s.accept(ctx, sub, s.card.permitRestore)
+}
+
+// accept accepts that a slot goes back, for a reason that is logged.
+func (s *Session) accept(ctx context.Context, sub *abi.Submission, how func(context.Context, *slot, string) error) error {
 	if n := len(sub.Payload); n == 0 || n > abi.MaxReason {
-		return nil, nil, refuse(abi.StatusBadField, "a reason of 1 to %d bytes is needed", abi.MaxReason)
+		return refuse(abi.StatusBadField, "a reason of 1 to %d bytes is needed", abi.MaxReason)
 	}
 	slot, err := s.card.numbered(sub.Slot)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	reason := fmt.Sprintf("%s (by %s)", abi.Text(sub.Payload), s.who.Name)
-	if err := s.card.adopt(ctx, slot, reason); err != nil {
-		return nil, nil, err
+	if err := how(ctx, slot, reason); err != nil {
+		return err
 	}
 	s.card.counters.adopts.Add(1)
-	return nil, nil, nil
+	return nil
 }
 
 func (s *Session) lock(ctx context.Context, sub *abi.Submission, _ []byte) ([]byte, *Grant, error) {

@@ -55,9 +55,12 @@ type slot struct {
 	locked  bool
 	gone    bool  // destroyed
 	fault   error // why it cannot be opened
-	line    *line // the client's
-	run     *run  // the worker; live and parking only
-	ticket  uint64
+	// mayRestore: one load of an older state is permitted. It is gone with the
+	// card's process.
+	mayRestore bool
+	line       *line // the client's
+	run        *run  // the worker; live and parking only
+	ticket     uint64
 	history
 }
 

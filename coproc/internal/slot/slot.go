@@ -163,7 +163,11 @@ func (s *Slot) admin(sub *abi.Submission) (abi.Completion, error) {
 		return c, fmt.Errorf("engine is gone: %w", err)
 	}
 	if c.Status != abi.StatusOK {
-		return c, &coproc.Error{Op: "admin", Slot: s.cfg.Name, Status: c.Status, Err: coproc.StatusError(c.Status)}
+		err := coproc.StatusError(c.Status)
+		if text := abi.Text(c.Payload); text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
+		return c, &coproc.Error{Op: "admin", Slot: s.cfg.Name, Status: c.Status, Err: err}
 	}
 	return c, nil
 }
