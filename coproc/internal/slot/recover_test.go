@@ -17,7 +17,10 @@ import (
 
 // ghost is a worker that is powered on and then dies over each command, until
 // it is told to live.
-type ghost struct{ alive bool }
+type ghost struct {
+	alive bool
+	last  uint64 // number of the last command that it says it has done
+}
 
 func (g *ghost) Identity() abi.Identity         { return abi.Identity{} }
 func (g *ghost) Send(*abi.Submission) error     { return nil }
@@ -31,7 +34,7 @@ func (g *ghost) answer(b []byte) abi.Completion { return abi.Completion{Payload:
 func (g *ghost) Receive(sub *abi.Submission, _ time.Duration) (abi.Completion, error) {
 	switch {
 	case sub.Op == abi.OpPowerOn:
-		return g.answer(abi.AppendPowerOnReply(nil, abi.PowerOnReply{Resumed: true})), nil
+		return g.answer(abi.AppendPowerOnReply(nil, abi.PowerOnReply{Resumed: true, LastSeq: g.last})), nil
 	case g.alive:
 		return g.answer([]byte("answer")), nil
 	}
@@ -93,6 +96,19 @@ func TestPatienceEnds(t *testing.T) {
 		if (tries == 1) != tc.once {
 			t.Errorf("%v: %d tries, want only one: %t", tc.cause, tries, tc.once)
 		}
+	}
+}
+
+// TestDoneButNeverAnswered: a worker that says that it has done the command, and
+// dies each time that it is asked for the answer, does not keep the guest for ever.
+func TestDoneButNeverAnswered(t *testing.T) {
+	asked := 0
+	s := haunted(t, time.Minute, func() (Worker, error) { asked++; return &ghost{last: 1}, nil })
+	time.AfterFunc(20*time.Second, func() { s.Close() }) // a hang is an error then
+	resp := make([]byte, coproc.MaxTransfer)
+	n, err := s.Execute(t.Context(), coproc.Command{Bytes: []byte("command")}, resp)
+	if err != nil || n != 10 || asked > 2*maxAsks {
+		t.Errorf("Execute = %x, %v after %d workers, want TPM_RC_FAILURE", resp[:n], err, asked)
 	}
 }
 
