@@ -93,7 +93,7 @@ func StatusError(s abi.Status) error {
 		return ErrForeign
 	case abi.StatusFailed:
 		return ErrFailed
-	case abi.StatusBadOpcode, abi.StatusBadVersion:
+	case abi.StatusBadOpcode, abi.StatusBadVersion, abi.StatusUnsupported:
 		return ErrUnsupported
 	case abi.StatusNoSlot:
 		return ErrNotFound

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/pcrmap"
 	"hwvtpm/firmware/sealed"
 	"hwvtpm/firmware/wire"
 )
@@ -53,6 +54,8 @@ func statusOf(err error) abi.Status {
 		return abi.StatusNoSlot
 	case errors.Is(err, errBadOpcode):
 		return abi.StatusBadOpcode
+	case errors.Is(err, pcrmap.ErrRefused):
+		return abi.StatusUnsupported
 	case errors.Is(err, errBadVersion):
 		return abi.StatusBadVersion
 	case errors.Is(err, abi.ErrMalformed), errors.Is(err, wire.ErrMalformed):

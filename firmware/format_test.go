@@ -22,6 +22,7 @@ func drawState(t *rapid.T) durable {
 		flags:      rapid.Uint32Range(0, stateKnownFlags).Draw(t, "flags"),
 		run:        [abi.RunIDSize]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "run")),
 		permanent:  rapid.SliceOfN(rapid.Byte(), 1, 3000).Draw(t, "permanent"),
+		pcrs:       rapid.SampledFrom([]abi.PCRMap{{}, hostMap(1), hostMap(2)}).Draw(t, "pcrs"),
 	}
 }
 
@@ -33,7 +34,7 @@ func TestStateRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatalf("parse: %v", err)
 		}
-		if d := cmp.Diff(want, got, cmp.AllowUnexported(durable{})); d != "" {
+		if d := cmp.Diff(want, got, cmp.AllowUnexported(durable{}, abi.PCRMap{})); d != "" {
 			t.Fatalf("state changed on the way (-want +got):\n%s", d)
 		}
 		n := rapid.IntRange(0, len(b)-1).Draw(t, "cut")

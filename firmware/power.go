@@ -66,6 +66,9 @@ func (s *slot) cycle(run [abi.RunIDSize]byte) error {
 		}
 	}
 	next := s.state
+	if run != s.state.run || s.over {
+		next.pcrs = abi.PCRMap{} // this machine's were the last boot's or run's
+	}
 	next.run, next.origin = run, sealed.Fingerprint{}
 	next.permanent = perm
 	if err := s.save(&next); err != nil {

@@ -79,12 +79,18 @@ func (s *slot) record(seq uint64, resp []byte) {
 // goes back to where it was before the command, and the response is
 // TPM_RC_NV_UNAVAILABLE.
 func (s *slot) saveDurable(m *moment, exact bool, resp []byte) (int, error) {
+	s.stored = s.tpm.Stored(s.stored[:0])
+	return s.saveStored(m, exact, resp)
+}
+
+// saveStored is saveDurable for the permanent state in s.stored, or for the present
+// one if that is empty.
+func (s *slot) saveStored(m *moment, exact bool, resp []byte) (int, error) {
 	next := s.state
 	next.engine = engine.Version()
 	if exact {
 		next.flags |= stateFlagExact
 	}
-	s.stored = s.tpm.Stored(s.stored[:0])
 	defer clear(s.stored)
 	if len(s.stored) > 0 {
 		next.permanent = s.stored

@@ -88,7 +88,7 @@ func (s *server) handle(msg []byte) (int, bool) {
 	c.Status = statusOf(err)
 	if err != nil {
 		n = 0
-		if sub.Op == abi.OpIdentify || sub.Op == abi.OpStateLoad {
+		if sub.Op == abi.OpIdentify || sub.Op == abi.OpStateLoad || sub.Op == abi.OpMapPCRs {
 			n = copy(payload[:abi.MaxText], err.Error())
 		}
 	}
@@ -123,6 +123,9 @@ func (s *server) admin(sub *abi.Submission, dst []byte) (int, error) {
 	}
 	if sub.Op == abi.OpPowerOn {
 		return s.powerOn(sub.Payload, dst)
+	}
+	if sub.Op == abi.OpMapPCRs {
+		return 0, s.mapPCRs(sub.Payload)
 	}
 	if sub.Op >= abi.OpStateSave && sub.Op <= abi.OpStateLoad {
 		return s.move(sub, dst)

@@ -40,6 +40,8 @@ type slot struct {
 	undid  bool    // the last write failed, and that is in the log
 	over   bool    // the run on disk ended with the machine's last boot
 
+	mapTested bool // PCRs can be mapped: see slot.tryMapping
+
 	serial  uint32          // of the committed checkpoint, which is also in blob
 	journal int             // committed bytes of journal
 	entries *sealed.Journal // of the committed checkpoint; nil if not needed yet
@@ -129,6 +131,10 @@ func (s *slot) execute(seq uint64, locality uint8, cmd, resp []byte) (n int, fla
 
 // run executes a command and makes its effect safe, before it returns.
 func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
+	if s.state.mapped() && changesHostPCR(cmd) {
+		s.stats.Commands++
+		return putResponse(resp, rcLocality), nil
+	}
 	c, staged := s.classOf(cmd)
 	code, exact := commandCode(cmd), needsExact(cmd) // cmd may be overwritten
 	n, stored, err := s.tpm.Process(locality, cmd, resp)
@@ -145,6 +151,8 @@ func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
 	switch {
 	case rc == rcFailure:
 		return 0, errors.New("the TPM is in failure mode")
+	case code == ccStartup && rc == rcSuccess && s.state.mapped():
+		return s.startMapped(&m, resp)
 	case stored || exact:
 		return s.saveDurable(&m, exact, resp)
 	case c == classPure, c == classJournal && rc != rcSuccess:

@@ -16,16 +16,18 @@ import (
 //
 //	1  in clear, with a checksum behind it
 //	2  sealed
+//	3  may have a map of PCRs behind the permanent state
 const (
-	stateVersion    = 2 // written
+	stateVersion    = 3 // written
 	stateMinVersion = 2 // oldest reader that understands what is written
+	stateMapVersion = 3 // the same, if there is a map of PCRs
 )
 
 const (
 	stateMagic      = "hwvtpm-s"
 	stateHeaderSize = 128
 	maxPermanent    = 1 << 20 // libtpms: 176 KiB of NV and some overhead
-	maxStateSize    = stateHeaderSize + maxPermanent
+	maxStateSize    = stateHeaderSize + maxPermanent + abi.MaxPCRMap
 	maxImageSize    = maxStateSize + sealed.Overhead
 )
 
@@ -46,8 +48,8 @@ const stateKnownFlags = stateFlagExact
 //	+-------------------------+------------+------------+
 //	| generation              | engine     | flags      | 32
 //	+------------+------------+------------+------------+
-//	| perm length| reserved (12)                        | 48
-//	+------------+--------------------------------------+
+//	| perm length| map length | reserved (8)            | 48
+//	+------------+------------+-------------------------+
 //	| run id (32)                                       | 64
 //	|                                                   | 80
 //	+---------------------------------------------------+
@@ -55,6 +57,8 @@ const stateKnownFlags = stateFlagExact
 //	| from, zero if it began with a power-on            | 112
 //	+---------------------------------------------------+
 //	| permanent state ...                               | 128
+//	+---------------------------------------------------+
+//	| the run's map of PCRs (abi.PCRMap), if it has one |
 //	+---------------------------------------------------+
 //
 // Little-endian. A checkpoint in the volatile file carries position and
@@ -67,7 +71,11 @@ type durable struct {
 	run        [abi.RunIDSize]byte
 	origin     sealed.Fingerprint // of the volatile part; see slot.loadState
 	permanent  []byte             // secret
+	pcrs       abi.PCRMap         // in force for the run; see slot.mapPCRs
 }
+
+// mapped tells whether PCR 0-7 are the host's.
+func (d *durable) mapped() bool { return d.pcrs.Banks() != 0 }
 
 // appendState appends what is to be sealed for d to dst.
 func appendState(dst []byte, d *durable) []byte {
@@ -83,7 +91,13 @@ func appendState(dst []byte, d *durable) []byte {
 	le.PutUint32(h[48:], uint32(len(d.permanent)))
 	copy(h[64:], d.run[:])
 	copy(h[96:], d.origin[:])
-	return append(append(dst, h[:]...), d.permanent...)
+	if !d.mapped() {
+		return append(append(dst, h[:]...), d.permanent...)
+	}
+	pcrs := abi.AppendPCRMap(nil, &d.pcrs)
+	le.PutUint32(h[12:], stateMapVersion)
+	le.PutUint32(h[52:], uint32(len(pcrs)))
+	return append(append(append(dst, h[:]...), d.permanent...), pcrs...)
 }
 
 // parseState reads what was sealed. The permanent state aliases b.
@@ -102,14 +116,22 @@ func parseState(b []byte) (durable, error) {
 		generation: le.Uint64(b[32:]),
 		engine:     le.Uint32(b[40:]),
 		flags:      le.Uint32(b[44:]),
-		permanent:  b[stateHeaderSize:],
 	}
 	copy(d.slotID[:], b[16:])
 	copy(d.run[:], b[64:])
 	copy(d.origin[:], b[96:])
-	n := le.Uint32(b[48:])
-	if uint64(n) != uint64(len(d.permanent)) || n == 0 || d.flags&^stateKnownFlags != 0 {
+	body := b[stateHeaderSize:]
+	n, m := le.Uint32(b[48:]), le.Uint32(b[52:])
+	if uint64(n)+uint64(m) != uint64(len(body)) || n == 0 || d.flags&^stateKnownFlags != 0 {
 		return durable{}, fmt.Errorf("state file header is inconsistent: %w", errCorrupt)
+	}
+	d.permanent = body[:n:n]
+	if m == 0 {
+		return d, nil
+	}
+	var err error
+	if d.pcrs, err = abi.ParsePCRMap(body[n:]); err != nil || !d.mapped() {
+		return durable{}, fmt.Errorf("state file: map of PCRs: %w: %w", errCorrupt, err)
 	}
 	return d, nil
 }

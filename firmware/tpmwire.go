@@ -12,6 +12,7 @@ const (
 	tagNoSessions = 0x8001 // TPM_ST_NO_SESSIONS
 	tagSessions   = 0x8002 // TPM_ST_SESSIONS
 
+	ccStartup  = 0x144 // TPM2_Startup
 	ccShutdown = 0x145 // TPM2_Shutdown
 
 	rsPW = 0x40000009 // TPM_RS_PW
@@ -19,6 +20,7 @@ const (
 	rcSuccess       = 0x000
 	rcInitialize    = 0x100 // TPM_RC_INITIALIZE
 	rcFailure       = 0x101 // TPM_RC_FAILURE
+	rcLocality      = 0x907 // TPM_RC_LOCALITY
 	rcNVUnavailable = 0x923 // TPM_RC_NV_UNAVAILABLE
 )
 

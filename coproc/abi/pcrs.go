@@ -24,10 +24,12 @@ const OpMapPCRs Opcode = 0x10
 const HostPCRs = 8
 
 const (
-	maxDigest     = 64
-	pcrMapHeader  = 8
-	pcrMapMaxSize = pcrMapHeader + HostPCRs*(20+32+48+64)
+	maxDigest    = 64
+	pcrMapHeader = 8
 )
+
+// MaxPCRMap is the size of the largest PCRMap in wire form, in bytes.
+const MaxPCRMap = pcrMapHeader + HostPCRs*(20+32+48+64)
 
 // bankSizes are the sizes of a digest of each bank, in bytes, the lowest bit first.
 var bankSizes = [...]int{20, 32, 48, 64}
@@ -128,7 +130,7 @@ func AppendPCRMap(dst []byte, m *PCRMap) []byte {
 
 // ParsePCRMap reads a PCRMap.
 func ParsePCRMap(b []byte) (PCRMap, error) {
-	if len(b) < pcrMapHeader || len(b) > pcrMapMaxSize || orBytes(b[4:pcrMapHeader]) != 0 {
+	if len(b) < pcrMapHeader || len(b) > MaxPCRMap || orBytes(b[4:pcrMapHeader]) != 0 {
 		return PCRMap{}, fmt.Errorf("map of PCRs of %d bytes: %w", len(b), ErrMalformed)
 	}
 	m := PCRMap{banks: Banks(binary.LittleEndian.Uint32(b))}

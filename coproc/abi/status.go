@@ -32,6 +32,8 @@ const (
 	StatusLocked   Status = 0x1a // the slot is locked by an administrator
 	StatusWrongKey Status = 0x1b // the key at hand does not open the state
 	StatusStorage  Status = 0x1c // the state could not be written; what was there before stands
+
+	StatusUnsupported Status = 0x1d // the card does not understand its own TPM well enough for this
 )
 
 var statusNames = map[Status]string{
@@ -55,6 +57,8 @@ var statusNames = map[Status]string{
 	StatusLocked:     "locked",
 	StatusWrongKey:   "wrong key",
 	StatusStorage:    "not stored",
+
+	StatusUnsupported: "not supported",
 }
 
 // String gives the status in words, or its number.
