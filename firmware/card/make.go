@@ -69,6 +69,9 @@ func (c *Card) make(ctx context.Context, req *abi.SlotCreate, setup *wire.Setup,
 	if s, err := c.named(req.Name); err == nil {
 		return nil, refuse(abi.StatusExists, "slot %s exists", s.rec.Name)
 	}
+	if weakKey(&req.AccessKey) {
+		return nil, refuse(abi.StatusBadField, "access key %x is one that anybody can sign for: give a key pair's public key", req.AccessKey)
+	}
 	if err := c.store.Failed(); err != nil {
 		return nil, err
 	}
