@@ -47,6 +47,9 @@ func Run(t *testing.T, open func(t *testing.T) coproc.Device) {
 		{"MoveStateInRun", testMoveStateInRun},
 		{"MoveStateRollback", testMoveStateRollback},
 		{"MoveStateRefused", testMoveStateRefused},
+		{"MapPCRs", testMapPCRs},
+		{"MappedPCRsStay", testMappedPCRsStay},
+		{"MapPCRsInTime", testMapPCRsInTime},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := &card{t: t, dev: open(t)}
