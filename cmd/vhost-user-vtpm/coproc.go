@@ -15,6 +15,7 @@ import (
 	"hwvtpm/coproc/coprocd"
 	"hwvtpm/coproc/pcie"
 	"hwvtpm/coproc/sim"
+	"hwvtpm/vtpm/emulator"
 )
 
 // openTimeout bounds the start of the coprocessor.
@@ -29,10 +30,33 @@ func openSlot(ctx context.Context, cfg config, log hclog.Logger) (coproc.Device,
 		return nil, nil, err
 	}
 	slot, err := card.OpenSlot(ctx, name)
+	if cfg.emulator {
+		slot, err = lend(card, name, slot, err)
+	}
 	if err != nil {
 		return nil, nil, errors.Join(err, card.Close())
 	}
 	return card, slot, nil
+}
+
+// lend makes of a slot that was opened, or not, one that is only held while a
+// machine needs it: another process may have it now, from which that machine is
+// about to come.
+func lend(card coproc.Device, name string, slot coproc.Slot, err error) (coproc.Slot, error) {
+	switch {
+	case err == nil:
+		err = slot.Close()
+	case errors.Is(err, coproc.ErrInUse):
+		err = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return emulator.NewHolder(func(ctx context.Context) (coproc.Slot, error) {
+		ctx, cancel := context.WithTimeout(ctx, openTimeout)
+		defer cancel()
+		return card.OpenSlot(ctx, name)
+	}), nil
 }
 
 // openCard gives the coprocessor and the name of the slot.

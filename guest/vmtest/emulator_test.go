@@ -5,7 +5,6 @@ package vmtest
 import (
 	"encoding/binary"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,7 +102,7 @@ func TestStockMachines(t *testing.T) {
 			e.suspend() // a reset, over which kernel and firmware keep PCRs
 			e.wantPCR("suspend to RAM with "+name, want)
 		}
-		e.wantNoMigration()
+		e.wantMigratable()
 		e.reset()
 		e.awaitDriver()
 		e.wantPCR("system_reset with "+name, digest{})
@@ -142,15 +141,15 @@ func (e *emulated) useStock() {
 	}
 }
 
-// wantNoMigration: a TPM whose state can't travel must not be left behind.
-func (e *emulated) wantNoMigration() {
+// wantMigratable: the TPM's state can travel with the machine.
+func (e *emulated) wantMigratable() {
 	e.Helper()
 	var info struct {
 		Reasons []string `json:"blocked-reasons"`
 	}
 	e.must("query-migrate", e.guest.QMP.Execute(e.ctx, qmp.Command{Execute: "query-migrate"}, &info))
-	if !slices.ContainsFunc(info.Reasons, func(s string) bool { return strings.Contains(s, "TPM") }) {
-		e.Errorf("migration is blocked by %q, but not by the TPM", info.Reasons)
+	if len(info.Reasons) > 0 {
+		e.Errorf("migration is blocked by %q", info.Reasons)
 	}
 }
 

@@ -62,9 +62,7 @@ func (s *session) saveState(kind BlobKind) (result, []byte) {
 	case BlobPermanent, BlobVolatile:
 	case blobSaveState:
 		// The last one that QEMU asks for: the state is on its way now.
-		s.mu.Lock()
-		s.moved = true
-		s.mu.Unlock()
+		s.letGo()
 		return resRetry, nil
 	default:
 		return resFail, nil
@@ -83,6 +81,35 @@ func (s *session) saveState(kind BlobKind) (result, []byte) {
 		return resRetry, nil
 	}
 	return resOK, blob
+}
+
+// letGo notes that the state is on its way, and lets go of the slot for whom it
+// goes to.
+func (s *session) letGo() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.moved = true
+	if s.server.lender == nil {
+		return
+	}
+	if err := s.server.lender.letGo(); err != nil {
+		s.log.Error("letting go of the slot failed", "error", err)
+	}
+}
+
+// lockStorage is LOCK_STORAGE: a migration has failed, and the machine goes on
+// here. A slot that is no lender's is held all the time.
+func (s *session) lockStorage() result {
+	if s.server.lender == nil {
+		return resOK
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.server.lender.takeBack(context.Background()); err != nil {
+		s.log.Error("the machine cannot go on here", "error", err)
+		return resFail
+	}
+	return resOK
 }
 
 // setStateBlob is SET_STATEBLOB. Unlike other requests it is read to its end

@@ -30,7 +30,8 @@ type Peer struct {
 // Config is what a Server needs.
 type Config struct {
 	// Slot is the TPM; required. The server does not close it. A slot that
-	// is a StateMover can migrate within QEMU's stream.
+	// is a StateMover can migrate within QEMU's stream. A Holder is, and can
+	// be handed over to another process that way.
 	Slot coproc.Slot
 
 	// OnConnect is called when a peer has said its first word, and names
@@ -56,6 +57,7 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	mover    StateMover // nil if the slot is none
+	lender   lender     // nil if the slot is none
 	caps     uint32
 	counters counters
 
@@ -80,6 +82,7 @@ func NewServer(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, caps: capsAlways}
 	if m, ok := cfg.Slot.(StateMover); ok {
 		s.mover = m
+		s.lender, _ = cfg.Slot.(lender)
 		s.caps |= capsMover
 	}
 	return s, nil

@@ -95,6 +95,13 @@ func (s *session) end() {
 		s.cancelUntil(s.data.done)
 	}
 	s.powerOff()
+	if s.server.lender == nil {
+		return
+	}
+	s.server.powered = false
+	if err := s.server.lender.release(); err != nil {
+		s.log.Error("letting go of the slot failed", "error", err)
+	}
 }
 
 // handle answers one request. over: it was the last one.
@@ -143,7 +150,7 @@ func (s *session) simple(r *request) (result, []uint32) {
 	case cmdGetConfig:
 		return resOK, []uint32{s.configFlags()}
 	case cmdLockStorage:
-		return resOK, nil // the slot is ours from its opening to its closing
+		return s.lockStorage(), nil
 	}
 	return resBadOrdinal, nil
 }
