@@ -60,6 +60,7 @@ type Card struct {
 
 	counters counters
 	denials  limiter
+	failures limiter
 	unsaved  limiter
 	totals   totals
 

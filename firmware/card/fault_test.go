@@ -282,6 +282,25 @@ func (l *lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Who opens a slot again and again that cannot be opened does not fill the log.
+func TestFailedOpensDoNotFillTheLog(t *testing.T) {
+	log := &lines{}
+	cfg := fakeConfig(t)
+	cfg.Logger = hclog.New(&hclog.LoggerOptions{Output: log})
+	r := openCard(t, cfg)
+	r.create("a")
+	state := readFile(t, r.stateFile("a"))
+	state[len(state)-1] ^= 1
+	must(t, os.WriteFile(r.stateFile("a"), state, 0o600))
+	for range 20 {
+		_, err := r.tryOpen("a")
+		wantStatus(t, err, abi.StatusCorrupt)
+	}
+	if n := log.count("slot cannot be opened"); n != 1 {
+		t.Errorf("the cause is in the log %d times, want once", n)
+	}
+}
+
 // A guest whose state cannot be written asks for it again and again, and does not
 // fill the log with that.
 func TestFailedSavesDoNotFillTheLog(t *testing.T) {

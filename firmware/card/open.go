@@ -41,7 +41,12 @@ func (s *slot) fail(err error) {
 		s.leave(nil)
 		return
 	}
-	s.card.log.Error("slot cannot be opened", "slot", s.rec.Name, "err", err)
+	s.mu.Lock()
+	known := s.fault != nil && s.fault.Error() == err.Error() // who tries again must not fill the log
+	s.mu.Unlock()
+	if !known {
+		s.card.log.Error("slot cannot be opened", "slot", s.rec.Name, "err", err)
+	}
 	s.leave(err)
 }
 

@@ -72,7 +72,9 @@ func (s *Session) Do(ctx context.Context, sub *abi.Submission, dst []byte) Reply
 	}
 	status := statusOf(err)
 	if status == abi.StatusInternal || status == abi.StatusStorage {
-		s.card.log.Error("admin command failed", "opcode", fmt.Sprintf("%#x", uint8(sub.Op)), "by", s.who.Name, "err", err)
+		if ok, dropped := s.card.failures.allow(); ok {
+			s.card.log.Error("admin command failed", "opcode", fmt.Sprintf("%#x", uint8(sub.Op)), "by", s.who.Name, "err", err, "not logged before", dropped)
+		}
 	}
 	return Reply{Status: status, Payload: append(dst[:0], textOf(err)...)}
 }
