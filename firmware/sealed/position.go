@@ -66,6 +66,14 @@ func (a *Anchor) Newest(id SlotID) (epoch, generation uint64, known bool) {
 	return p.epoch, p.generation, known
 }
 
+// Full tells whether there is no room for another slot: the anchor remembers all
+// that there are, and those that were destroyed.
+func (a *Anchor) Full() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.rec.table) >= maxEntries
+}
+
 // Counter is the value of the monotonic counter as the anchor left it.
 func (a *Anchor) Counter() uint64 {
 	a.mu.Lock()

@@ -53,6 +53,9 @@ func (s *Store) Create(r Record, state []byte, limit int) (Record, error) {
 	if err := s.Failed(); err != nil {
 		return Record{}, err
 	}
+	if s.anchor.Full() {
+		return Record{}, fmt.Errorf("the card remembers as many destroyed slots as it can: a new card is needed: %w", ErrFull)
+	}
 	if err := os.Mkdir(s.slotPath(r.ID, ""), 0o700); err != nil {
 		return Record{}, fmt.Errorf("create slot: %w", err)
 	}
