@@ -88,6 +88,9 @@ func run(ctx context.Context, cfg config) (err error) {
 	}
 	defer stop()
 	debug.FreeOSMemory()
+	if err := dropStartup(); err != nil {
+		log.Debug("memory of the start is kept", "error", err)
+	}
 	tell(log, "READY=1\nSTATUS=waiting for a virtual machine")
 	defer tell(log, "STOPPING=1")
 	return f.serve(ctx, end)
