@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostpcr
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+)
+
+// Causes; test for them with errors.Is.
+var (
+	// ErrTPM: the host's TPM does not answer, or not what it has to.
+	ErrTPM = errors.New("host TPM")
+	// ErrQuote: the quote does not prove the values that were read.
+	ErrQuote = errors.New("quote does not prove the PCRs")
+	// ErrLog: the event log is not there, or does not lead to the PCRs.
+	ErrLog = errors.New("event log does not explain the PCRs")
+	// ErrWeak: there are values in the SHA-1 bank only, and that is not enough.
+	ErrWeak = errors.New("only the SHA-1 bank can be mapped")
+	// ErrClosed: the Host was closed.
+	ErrClosed = errors.New("host PCRs: closed")
+)
+
+// Limits of nonces and logs, in bytes.
+const (
+	MinNonce = 16
+	MaxNonce = 64
+	MaxLog   = 1 << 20 // firmware logs have 5 to 100 KiB
+
+	maxBatch = 256
+)
+
+// AK is the key of the host's TPM that quotes. It has to be restricted, and to be
+// known to whoever judges quotes: see package control.
+type AK struct {
+	Handle tpm2.TPMHandle
+	Name   tpm2.TPM2BName
+	Auth   tpm2.Session // nil: an empty password
+
+	// Public is its public key, *rsa.PublicKey or *ecdsa.PublicKey. Each quote is
+	// checked with it.
+	Public crypto.PublicKey
+}
+
+// Config is what a Host needs.
+type Config struct {
+	// TPM is the host's TPM, such as a linuxtpm of /dev/tpmrm0. No other calls may
+	// be made on it meanwhile, unless it allows that.
+	TPM transport.TPM
+
+	AK AK
+
+	// Log gives the firmware's event log: see FileLog. nil: there is none, and
+	// nothing can be mapped.
+	Log func() ([]byte, error)
+
+	// AllowSHA1 maps a host's SHA-1 bank though it has no better one that can be
+	// mapped. Collisions of SHA-1 can be made.
+	AllowSHA1 bool
+}
+
+// Validate reports the first thing that is missing.
+func (c *Config) Validate() error {
+	if c.TPM == nil {
+		return errors.New("host PCRs: no TPM")
+	}
+	if c.AK.Public == nil || c.AK.Handle == 0 || len(c.AK.Name.Buffer) == 0 {
+		return errors.New("host PCRs: no key to quote with")
+	}
+	return nil
+}
+
+// DefaultLog is where Linux shows the event log of the first TPM.
+const DefaultLog = "/sys/kernel/security/tpm0/binary_bios_measurements"
+
+// FileLog gives the event log in a file, of at most MaxLog bytes.
+func FileLog(path string) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		b, err := io.ReadAll(io.LimitReader(f, MaxLog+1))
+		if err == nil && len(b) > MaxLog {
+			err = fmt.Errorf("event log %s has more than %d bytes", path, MaxLog)
+		}
+		return b, err
+	}
+}
+
+// Host is a host's TPM. All methods may be called from any goroutine.
+type Host struct {
+	cfg  Config
+	turn sync.Mutex // held while the TPM is asked
+
+	mu     sync.Mutex // guards what follows
+	next   *batch     // takes callers until its turn comes
+	recent *Reading   // the newest
+	closed bool
+	wg     sync.WaitGroup // of batches
+}
+
+// New gives a Host. The TPM is not asked yet.
+func New(cfg Config) (*Host, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.AK.Auth == nil {
+		cfg.AK.Auth = tpm2.PasswordAuth(nil)
+	}
+	return &Host{cfg: cfg}, nil
+}
+
+// batch is callers that get the same quote.
+type batch struct {
+	nonces  [][]byte
+	done    chan struct{} // closed when what follows is there
+	reading *Reading
+	err     error
+}
+
+// Read reads and quotes the PCRs for a nonce of MinNonce to MaxNonce bytes. The
+// quote is begun after the call. The end of ctx ends the wait, not what the TPM does.
+func (h *Host) Read(ctx context.Context, nonce []byte) (*Reading, error) {
+	if len(nonce) < MinNonce || len(nonce) > MaxNonce {
+		return nil, fmt.Errorf("host PCRs: nonce of %d bytes, want %d to %d", len(nonce), MinNonce, MaxNonce)
+	}
+	b, err := h.join(nonce)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-b.done:
+		return b.reading, b.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("host PCRs: %w", ctx.Err())
+	}
+}
+
+// join puts a nonce into the batch that waits for its turn, and makes one if there
+// is none or it is full.
+func (h *Host) join(nonce []byte) (*batch, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, ErrClosed
+	}
+	if h.next == nil || len(h.next.nonces) == maxBatch {
+		b := &batch{done: make(chan struct{})}
+		h.next = b
+		h.wg.Go(func() { h.serve(b) })
+	}
+	h.next.nonces = append(h.next.nonces, append([]byte(nil), nonce...))
+	return h.next, nil
+}
+
+func (h *Host) serve(b *batch) {
+	defer close(b.done)
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	h.mu.Lock()
+	if h.next == b {
+		h.next = nil // whoever comes now comes after the beginning
+	}
+	h.mu.Unlock()
+	b.reading, b.err = h.take(b.nonces)
+	if b.err != nil {
+		b.err = fmt.Errorf("host PCRs: %w", b.err)
+		return
+	}
+	h.mu.Lock()
+	h.recent = b.reading
+	h.mu.Unlock()
+}
+
+// Recent gives the newest reading if it was begun no longer than age ago, and a new
+// one, for a nonce of its own, otherwise. It is for mapping; whoever has to be
+// convinced wants its own nonce, and calls Read.
+func (h *Host) Recent(ctx context.Context, age time.Duration) (*Reading, error) {
+	h.mu.Lock()
+	r := h.recent
+	h.mu.Unlock()
+	if r != nil && time.Since(r.Begun) <= age {
+		return r, nil
+	}
+	nonce := make([]byte, 32)
+	rand.Read(nonce)
+	return h.Read(ctx, nonce)
+}
+
+// Close makes further calls fail, and waits for what the TPM does. It is idempotent.
+// The TPM stays the caller's.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	h.wg.Wait()
+	return nil
+}
