@@ -25,8 +25,8 @@ type BackendOptions struct {
 	QMP    string   // the VM's second monitor socket; empty: no monitor
 	Extra  []string // more arguments
 
-	Coprocd *Coprocd // where the TPM is; nil: in a card of its own
-	Emulator bool // serve QEMU's own TPM devices; the options above but Extra have no use
+	Coprocd  *Coprocd // where the TPM is; nil: in a card of its own
+	Emulator bool     // serve QEMU's own TPM devices; the options above but Extra have no use
 }
 
 // Backend is a running vhost-user-vtpm.

@@ -43,7 +43,7 @@ func (v variant) String() string {
 type machine struct {
 	*bed
 	variant variant
-	monitor string // the backend's monitor socket
+	monitor string       // the backend's monitor socket
 	coprocd *lab.Coprocd // where the TPM is; nil: in a card of its own
 	backend *lab.Backend
 	guest   *lab.Guest
