@@ -5,9 +5,9 @@ package board
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -73,6 +73,9 @@ func New(cfg Config) *Card {
 	return c
 }
 
+// acceptRetry is the pause after a client that could not be accepted.
+const acceptRetry = 100 * time.Millisecond
+
 // Serve serves the clients of l, one after the other, until ctx ends or l is
 // closed, which are no errors. A client finds the card as after power-up.
 func (c *Card) Serve(ctx context.Context, l *net.UnixListener) error {
@@ -81,8 +84,14 @@ func (c *Card) Serve(ctx context.Context, l *net.UnixListener) error {
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("accept client: %w", err)
+		if err != nil { // mostly for want of descriptors, which others may give back
+			c.log.Error("client not accepted", "error", err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(acceptRetry):
+			}
+			continue
 		}
 		stop := context.AfterFunc(ctx, func() { sock.Close() })
 		if err := c.ServeConn(sock); err != nil && ctx.Err() == nil {
