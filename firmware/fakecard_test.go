@@ -133,7 +133,7 @@ func (l *life) give(s wire.Setup, blob []byte, data, control int) {
 	l.page = wire.NewPage(l.mem)
 	copy(l.mem[wire.BlobOffset:], blob)
 	fds := []int{shared}
-	if s.Flags&(wire.Create|wire.Clone) == 0 {
+	if s.Descriptors() > 1 {
 		vol, err := os.OpenFile(l.c.volume, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			t.Fatal(err)

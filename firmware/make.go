@@ -32,19 +32,25 @@ func (w *worker) make(setup *wire.Setup, u *supervised) error {
 	return w.ready(&wire.Ready{Generation: d.generation, Epoch: setup.Epoch, EKs: eks})
 }
 
-// manufacture makes a TPM, from nothing or of another slot's.
+// manufacture makes a TPM: from nothing, of another slot's, or of one that lived
+// elsewhere.
 func (w *worker) manufacture(setup *wire.Setup, u *supervised) (durable, []abi.EK, error) {
 	d := durable{slotID: setup.Slot, generation: setup.UsedGeneration + 1, engine: engine.Version()}
 	rand.Read(d.run[:]) // no run at all: nobody can name it
 	b := &workbench{tpm: w.tpm}
 	var res provision.Result
 	var err error
-	if setup.Flags&wire.Clone != 0 {
+	switch {
+	case setup.Flags&wire.Import != 0:
+		res.EKs, err = b.takeOver(setup, u)
+	case setup.Flags&wire.Clone != 0:
 		if d.flags, err = b.take(setup, u); err == nil {
 			res, err = provision.NewIdentity(b, b.restart, setup.Keys)
 		}
-	} else if err = b.Manufacture(); err == nil {
-		res, err = provision.Provision(b, b.restart, setup.Keys, setup.Banks)
+	default:
+		if err = b.Manufacture(); err == nil {
+			res, err = provision.Provision(b, b.restart, setup.Keys, setup.Banks)
+		}
 	}
 	b.keep()
 	if err == nil && len(b.perm) == 0 {
@@ -116,4 +122,16 @@ func (b *workbench) take(setup *wire.Setup, u *supervised) (flags uint32, err er
 	}
 	b.perm = d.permanent
 	return d.flags, checkPosition(setup, &bound)
+}
+
+// takeOver takes a TPM that has lived elsewhere, whose state is in the shared memory
+// in clear, and tries it.
+func (b *workbench) takeOver(setup *wire.Setup, u *supervised) ([]abi.EK, error) {
+	b.perm = u.blob(setup)
+	clear(u.shared[wire.BlobOffset:][:setup.BlobLen])
+	eks, err := provision.Identify(b, b.restart)
+	if err != nil {
+		return nil, fmt.Errorf("the state is none of a TPM that this card can run: %w: %w", err, errCorrupt)
+	}
+	return eks, nil
 }

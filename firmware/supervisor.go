@@ -114,7 +114,7 @@ func (w *worker) run() error {
 		return w.refuse(err)
 	}
 	defer unix.Munmap(u.shared)
-	if setup.Flags&(wire.Create|wire.Clone) != 0 {
+	if setup.Descriptors() == 1 {
 		err = w.make(&setup, u)
 	} else {
 		u.vol = fds[1]

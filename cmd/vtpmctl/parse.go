@@ -52,6 +52,16 @@ Slots:
     --restore             accept, once, the older state that a virtual machine
                           brings along when a snapshot or a saved machine is
                           restored next; the slot must not be open
+  import-swtpm NAME --state DIR
+                          make a slot with the TPM that swtpm keeps in DIR, with
+                          its identity and contents; the machine has to be off
+    --key FILE[,format=hex|binary][,mode=aes-cbc|aes-256-cbc]
+                          swtpm's key file, as its --key file=
+    --pwdfile FILE[,kdf=pbkdf2|sha512]
+                          swtpm's passphrase, as its --key pwdfile=
+    --banks LIST, --access-key FILE, --key-dir DIR
+                          as above; the banks are those that the TPM has
+
 TPM:
   raw --slot NAME         TPM commands on stdin, responses on stdout, until the
                           end of stdin. For tpm2-tools:
@@ -102,6 +112,8 @@ type invocation struct {
 	out       string // file
 	reason    string
 	restore   bool
+	state     string // directory of swtpm
+	pwdfile   string // file and options
 	slot      string
 	key       string // file
 	runID     string
@@ -129,6 +141,7 @@ var commands = []command{
 	{"slot lock", 1, nil, (*invocation).lock},
 	{"slot unlock", 1, nil, (*invocation).unlock},
 	{"slot adopt", 1, []string{"reason", "restore"}, (*invocation).adopt},
+	{"import-swtpm", 1, []string{"state", "key", "pwdfile", "banks", "access-key", "key-dir"}, (*invocation).importSwtpm},
 	{"raw", 0, []string{"slot", "key", "key-dir", "run-id", "flush"}, (*invocation).raw},
 }
 
@@ -157,6 +170,8 @@ func parse(con *console, args []string) (*invocation, error) {
 	fs.StringVar(&inv.out, "receipt", "", "")
 	fs.StringVar(&inv.reason, "reason", "", "")
 	fs.BoolVar(&inv.restore, "restore", false, "")
+	fs.StringVar(&inv.state, "state", "", "")
+	fs.StringVar(&inv.pwdfile, "pwdfile", "", "")
 	fs.StringVar(&inv.slot, "slot", "", "")
 	fs.StringVar(&inv.key, "key", "", "")
 	fs.StringVar(&inv.runID, "run-id", "", "")

@@ -26,6 +26,7 @@ const (
 	OpSlotAdopt     Opcode = 0x4c // slot; payload reason, 1 to MaxReason bytes of text -> no payload; admin
 	OpSlotLock      Opcode = 0x4d // slot -> no payload; "in use" if it is open; admin
 	OpSlotUnlock    Opcode = 0x4e // slot -> no payload; admin
+	OpSlotImport    Opcode = 0x50 // payload ImportChunk -> no payload, but SlotInfo to the last; admin
 	OpStatement     Opcode = 0x51 // slot or CardSlot; payload StatementRequest -> signed Statement; admin
 	OpCardCounters  Opcode = 0x52 // no payload -> CardCounters
 	OpCardHealth    Opcode = 0x53 // no payload -> CardHealth
@@ -33,7 +34,7 @@ const (
 	OpSlotRestore   Opcode = 0x55 // slot, not open; payload reason as of OpSlotAdopt -> no payload; one OpStateLoad may go back; admin
 )
 
-// 0x4f and 0x50 are kept for export and import of a slot.
+// 0x4f is kept for the export of a slot.
 
 // CardSlot is the slot number that stands for the card itself.
 const CardSlot = 0xffffffff

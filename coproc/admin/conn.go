@@ -41,6 +41,7 @@ var opNames = map[abi.Opcode]string{
 	abi.OpSlotOpen:      "open",
 	abi.OpSlotPark:      "park",
 	abi.OpSlotDestroy:   "destroy",
+	abi.OpSlotImport:    "import",
 	abi.OpSlotClone:     "clone",
 	abi.OpSlotAdopt:     "adopt",
 	abi.OpSlotRestore:   "permit restore",

@@ -32,6 +32,36 @@ func (c *Client) Clone(ctx context.Context, source uint32, req abi.SlotCreate) (
 	return ask(ctx, c, sub, req.Name, infoOf(req.Name))
 }
 
+// Import makes a slot with a TPM that has lived elsewhere, whose identity and
+// contents stay: state is its permanent state by libtpms, in clear. Destroy that
+// afterwards: one TPM must not be in two places. The banks in req are those that
+// the TPM has, as far as the caller knows; the keys are found out.
+func (c *Client) Import(ctx context.Context, req abi.SlotCreate, state []byte) (abi.SlotInfo, error) {
+	if !abi.ValidName(req.Name) {
+		return abi.SlotInfo{}, failed(abi.OpSlotImport, "", errName(req.Name))
+	}
+	req.Keys = 0
+	if size := abi.SlotCreateSize + len(state); len(state) == 0 || size > abi.MaxImport {
+		return abi.SlotInfo{}, failed(abi.OpSlotImport, req.Name, fmt.Errorf("a state of %d bytes is none of a TPM", len(state)))
+	}
+	all := append(abi.AppendSlotCreate(make([]byte, 0, abi.SlotCreateSize+len(state)), &req), state...)
+	defer clear(all)
+	msg := make([]byte, 0, abi.MaxPayload)
+	defer func() { clear(msg[:cap(msg)]) }()
+	for at := 0; ; {
+		chunk := abi.ImportChunk{Offset: uint32(at), Size: uint32(len(all)), Bytes: all[at:min(at+abi.MaxImportChunk, len(all))]}
+		msg = abi.AppendImportChunk(msg[:0], &chunk)
+		sub := abi.Submission{Op: abi.OpSlotImport, Payload: msg}
+		if chunk.Last() {
+			return ask(ctx, c, sub, req.Name, infoOf(req.Name))
+		}
+		if _, err := ask(ctx, c, sub, req.Name, empty); err != nil {
+			return abi.SlotInfo{}, err
+		}
+		at += len(chunk.Bytes)
+	}
+}
+
 func errName(name string) error {
 	return fmt.Errorf("%q is no name for a slot: a letter or digit, then at most %d letters, digits, and any of . _ -",
 		name, abi.MaxName-1)

@@ -145,7 +145,7 @@ func TestMalformedSubmissions(t *testing.T) {
 		_, _, err := do(r.admin, code, info.Number, nil)
 		wantStatus(t, err, abi.StatusBadField)
 	}
-	for _, code := range []abi.Opcode{0, abi.OpExecute, abi.OpQueueCreate, 0x4f, 0x50, 0xff} {
+	for _, code := range []abi.Opcode{0, abi.OpExecute, abi.OpQueueCreate, 0x4f, 0xff} {
 		_, _, err := do(r.admin, code, 0, nil)
 		wantStatus(t, err, abi.StatusBadOpcode)
 	}

@@ -48,7 +48,7 @@ func fakeWorker() {
 		f.data, f.control = fds[2], fds[3]
 	}
 	f.slot = fakeSlot(f.setup.Slot, f.setup.Key)
-	if f.setup.Flags&(wire.Create|wire.Clone) != 0 {
+	if f.setup.Descriptors() == 1 {
 		f.make()
 		unix.Exit(0)
 	}

@@ -93,6 +93,9 @@ func (c *Card) make(ctx context.Context, req *abi.SlotCreate, setup *wire.Setup,
 		return nil, err
 	}
 	rec.EKs = ready.EKs
+	if setup.Flags&wire.Import != 0 {
+		rec.Keys = keysAt(ready.EKs)
+	}
 	if rec, err = c.store.Create(rec, m.blob, c.cfg.MaxSlots); rec.Name == "" {
 		return nil, err
 	}

@@ -21,13 +21,17 @@ type Session struct {
 	card      *Card
 	who       Principal
 	challenge *abi.Challenge // not used yet; nil: none
+	incoming  []byte         // of an import, secret; its capacity is its size
 }
 
 // NewSession begins a session.
 func (c *Card) NewSession(p Principal) *Session { return &Session{card: c, who: p} }
 
 // Close forgets the session. Slots that it has opened stay open.
-func (s *Session) Close() { s.challenge = nil }
+func (s *Session) Close() {
+	s.challenge = nil
+	s.dropImport()
+}
 
 // Reply is the answer to a submission.
 type Reply struct {
@@ -53,6 +57,7 @@ var ops = map[abi.Opcode]op{
 	abi.OpSlotOpen:      {false, abi.ProofSize, (*Session).open},
 	abi.OpSlotCreate:    {true, -1, (*Session).create},
 	abi.OpSlotClone:     {true, -1, (*Session).clone},
+	abi.OpSlotImport:    {true, -1, (*Session).importTPM},
 	abi.OpSlotList:      {true, -1, (*Session).list},
 	abi.OpSlotPark:      {true, 0, (*Session).park},
 	abi.OpSlotDestroy:   {true, -1, (*Session).destroy},

@@ -77,6 +77,24 @@ func NewIdentity(t TPM, restart func() error, keys abi.Keys) (Result, error) {
 	return res, nil
 }
 
+// Identify tries a TPM that has lived elsewhere, and reads its endorsement keys.
+// It starts with a power cycle, and ends as Provision does.
+func Identify(t TPM, restart func() error) ([]abi.EK, error) {
+	p := &provisioner{tpm: t, restart: restart}
+	err := p.powerCycle()
+	var eks []abi.EK
+	if err == nil {
+		eks, err = EndorsementKeys(t, abi.DefaultKeys)
+	}
+	if err == nil {
+		err = p.shutdown()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("identify: %w", err)
+	}
+	return eks, nil
+}
+
 // EndorsementKeys reads the names of the endorsement keys among keys that the
 // TPM, which must be started, has at their persistent handles. A key that is not
 // there is left out. It changes nothing.

@@ -5,6 +5,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/firmware/sealed"
@@ -29,8 +30,13 @@ const (
 	// MayRestore: an administrator permits the slot to go back, once, to an
 	// older state that is loaded (abi.OpStateLoad).
 	MayRestore SetupFlags = 1 << 5
+	// Import: take over the TPM whose permanent state, by libtpms and in clear,
+	// is in the shared memory; save it, say Ready and exit. The worker clears the
+	// shared memory.
+	Import SetupFlags = 1 << 6
 
-	knownFlags = Create | Clone | Greeted | Powered | GenericCurves | MayRestore
+	knownFlags = Create | Clone | Greeted | Powered | GenericCurves | MayRestore | Import
+	makers     = Create | Clone | Import
 )
 
 const setupSize = 192
@@ -95,7 +101,7 @@ type Setup struct {
 }
 
 // making tells whether the worker is to make a TPM, not to serve one.
-func (s *Setup) making() bool { return s.Flags&(Create|Clone) != 0 }
+func (s *Setup) making() bool { return s.Flags&makers != 0 }
 
 // Descriptors is how many come with the message.
 func (s *Setup) Descriptors() int {
@@ -168,7 +174,7 @@ func ParseSetup(b []byte) (Setup, error) {
 func (s *Setup) check() error {
 	why := ""
 	switch {
-	case s.Flags&^knownFlags != 0 || s.Flags&Create != 0 && s.Flags&Clone != 0:
+	case s.Flags&^knownFlags != 0 || bits.OnesCount32(uint32(s.Flags&makers)) > 1:
 		why = "flags"
 	case s.making() && s.Flags&(Greeted|Powered|MayRestore) != 0, s.Flags&Powered != 0 && s.Flags&Greeted == 0:
 		why = "flags"

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package card
+
+import (
+	"context"
+
+	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/wire"
+)
+
+// importTPM takes one piece of a TPM that has lived elsewhere, and makes a slot of
+// it with the last.
+func (s *Session) importTPM(ctx context.Context, sub *abi.Submission, dst []byte) ([]byte, *Grant, error) {
+	defer clear(sub.Payload)
+	c, err := abi.ParseImportChunk(sub.Payload)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.Offset == 0 {
+		s.dropImport()
+		s.incoming = make([]byte, 0, c.Size)
+	}
+	if int(c.Offset) != len(s.incoming) || int(c.Size) != cap(s.incoming) {
+		return nil, nil, refuse(abi.StatusOrder, "import: piece at %d of %d, want %d of %d", c.Offset, c.Size, len(s.incoming), cap(s.incoming))
+	}
+	s.incoming = append(s.incoming, c.Bytes...)
+	if !c.Last() {
+		return nil, nil, nil
+	}
+	defer s.dropImport()
+	req, err := abi.ParseSlotCreate(s.incoming[:abi.SlotCreateSize])
+	if err != nil {
+		return nil, nil, err
+	}
+	made, err := s.card.takeOver(ctx, &req, s.incoming[abi.SlotCreateSize:])
+	return s.made(made, err, &s.card.counters.creates, dst)
+}
+
+// dropImport forgets what has come of an import.
+func (s *Session) dropImport() {
+	clear(s.incoming)
+	s.incoming = nil
+}
+
+// takeOver makes a slot with a TPM that has lived elsewhere: its permanent state in
+// clear is state.
+func (c *Card) takeOver(ctx context.Context, req *abi.SlotCreate, state []byte) (*slot, error) {
+	if req.Flags != 0 {
+		return nil, refuse(abi.StatusBadField, "flags %#x are for a clone", req.Flags)
+	}
+	return c.make(ctx, req, &wire.Setup{Flags: wire.Import}, state)
+}
+
+// keysAt gives the endorsement keys that were found, by their handles.
+func keysAt(eks []abi.EK) (keys abi.Keys) {
+	for _, ek := range eks {
+		switch ek.Handle {
+		case 0x81010001:
+			keys |= abi.KeyRSAEK
+		case 0x8101000a:
+			keys |= abi.KeyP256EK
+		case 0x81010016:
+			keys |= abi.KeyP384EK
+		}
+	}
+	return keys
+}
