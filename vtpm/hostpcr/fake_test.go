@@ -24,6 +24,7 @@ type fake struct {
 	pcrs [len(banks)][24][]byte
 	used [len(banks)]bool
 
+	retries int           // how often it wants a quote again
 	most    int           // values that PCR_Read gives at once
 	gate    chan struct{} // a quote waits for it, if there is one
 	quoting chan struct{} // gets one when a quote begins, if there is one
@@ -132,6 +133,9 @@ func (f *fake) read(params []byte) []byte {
 }
 
 func (f *fake) quote(cmd []byte) []byte {
+	if f.retries--; f.retries >= 0 {
+		return response(0x8001, 0x922, nil) // TPM_RC_RETRY
+	}
 	f.quotes++
 	if f.quoting != nil {
 		f.quoting <- struct{}{}

@@ -28,7 +28,7 @@ var nonceA, nonceB = bytes.Repeat([]byte{0xa}, 32), bytes.Repeat([]byte{0xb}, 32
 func TestRead(t *testing.T) {
 	log := testLog(t, "ovmf-4banks.bin")
 	f := newFake(t, log)
-	f.most = 3
+	f.most, f.retries = 3, 2
 	f.used[3] = true // and nothing was ever measured there that could be replayed
 	f.pcrs[3][0][63] = 1
 	r, err := newHost(t, f, log).Read(t.Context(), nonceA)
@@ -181,6 +181,7 @@ func TestBadQuotes(t *testing.T) {
 		{"of another key", func(f *fake) {
 			f.key, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		}, ErrQuote},
+		{"that never come", func(f *fake) { f.retries = 9 }, ErrTPM},
 		{"with no banks", func(f *fake) { f.used = [len(banks)]bool{} }, ErrTPM},
 		{"with no values", func(f *fake) { f.most = 0 }, ErrTPM},
 	} {

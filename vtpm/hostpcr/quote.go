@@ -58,12 +58,17 @@ func (h *Host) quote(used []bank, nonces [][]byte) (Quote, error) {
 	for _, n := range nonces {
 		q.Leaves = append(q.Leaves, Leaf(n))
 	}
-	rsp, err := tpm2.Quote{
+	cmd := tpm2.Quote{
 		SignHandle:     tpm2.AuthHandle{Handle: h.cfg.AK.Handle, Name: h.cfg.AK.Name, Auth: h.cfg.AK.Auth},
 		QualifyingData: tpm2.TPM2BData{Buffer: q.Qualifying()},
 		InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
 		PCRSelect:      selection(used, 0xff),
-	}.Execute(h.cfg.TPM)
+	}
+	rsp, err := cmd.Execute(h.cfg.TPM)
+	for try := 1; try < tries && errors.Is(err, tpm2.TPMRCRetry); try++ {
+		// The first use of a password after a start is noted in NV first.
+		rsp, err = cmd.Execute(h.cfg.TPM)
+	}
 	if err != nil {
 		return q, fmt.Errorf("%w: quote: %w", ErrTPM, err)
 	}
