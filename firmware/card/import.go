@@ -49,7 +49,11 @@ func (c *Card) takeOver(ctx context.Context, req *abi.SlotCreate, state []byte) 
 	if req.Flags != 0 {
 		return nil, refuse(abi.StatusBadField, "flags %#x are for a clone", req.Flags)
 	}
-	return c.make(ctx, req, &wire.Setup{Flags: wire.Import}, state)
+	made, err := c.make(ctx, req, &wire.Setup{Flags: wire.Import}, state)
+	if made == nil && statusOf(err) == abi.StatusInternal { // libtpms may not survive what is damaged
+		err = refuse(abi.StatusCorrupt, "the state may be none of a TPM that this card can run: %w", err)
+	}
+	return made, err
 }
 
 // keysAt gives the endorsement keys that were found, by their handles.
