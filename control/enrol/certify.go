@@ -59,6 +59,9 @@ func (s *Service) sign(c *store.Challenge, now time.Time) (*Result, error) {
 		template, err = ca.HostAIK(c.Name, ca.Validity{Now: now, Life: s.cfg.HostLife})
 	} else {
 		template, err = ca.VTPMAIK(c.Name, ca.Validity{Now: now, Life: s.cfg.VTPMLife})
+		if err == nil {
+			err = ca.BesideEK(template, c.EK)
+		}
 	}
 	if err != nil {
 		return nil, err
