@@ -47,7 +47,7 @@ prepare: ## fetch QEMU, guest kernels, packages (all targets do what they need)
 build: ## the programs, into build/
 	$(FETCH) packages go
 	@mkdir -p $(BUILD)
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm ./cmd/coprocd ./cmd/vtpmctl ./cmd/hwvtpm-libvirt-hook ./guest/cmd/vtpm-agent
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm ./cmd/coprocd ./cmd/vtpmctl ./cmd/vtpm-control ./cmd/hwvtpm-libvirt-hook ./guest/cmd/vtpm-agent
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/hwvtpm-engine
 
 .PHONY: driver

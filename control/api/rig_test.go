@@ -88,7 +88,7 @@ func newRig(t *testing.T, burst float64) *rig {
 	r.cfg = Config{
 		Authority: authority, Store: db, Enrol: enrol.New(e), Now: r.now, Burst: burst, Rate: 1,
 		Operator: &operator.Operator{Store: db, Journal: journal, Now: r.now},
-		Lists:    &revoke.Publisher{Authority: authority, Store: db, Life: time.Hour},
+		Lists:    &revoke.Publisher{Authority: authority, Store: db, Life: time.Hour, RootLife: time.Hour},
 	}
 	r.public = New(r.cfg)
 	r.listen()

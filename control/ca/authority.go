@@ -109,8 +109,11 @@ func loadIssuer(dir, name string, keys Keys) (*Issuer, error) {
 		return nil, fmt.Errorf("ca: %w", err)
 	}
 	certs, err := ParsePEM(text)
-	if err != nil || len(certs) != 1 {
-		return nil, fmt.Errorf("ca: %s.pem is not one certificate: %w", name, err)
+	if err != nil {
+		return nil, fmt.Errorf("ca: %s.pem: %w", name, err)
+	}
+	if len(certs) != 1 {
+		return nil, fmt.Errorf("ca: %s.pem has %d certificates, not one", name, len(certs))
 	}
 	i := &Issuer{Certificate: certs[0]}
 	signer, err := keys.Open(name)

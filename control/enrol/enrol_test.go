@@ -85,6 +85,14 @@ func TestVTPMEnrols(t *testing.T) {
 	m2 := r.newMachine(h, "vm-2")
 	_, err = r.s.Begin(t.Context(), m2.request("vm-2"), Caller{Host: "host-2"})
 	r.want("by another host", err, ErrDenied)
+	// Nor does a host take the name of a machine that has enrolled with another TPM.
+	h2 := r.newHost("host-2")
+	fake := r.newMachine(h2, "vm-1")
+	_, err = r.s.Begin(t.Context(), fake.request("vm-1"), Caller{Host: "host-2"})
+	r.want("a host that takes a name", err, ErrDenied)
+	if _, err = r.s.Begin(t.Context(), fake.request("vm-1"), Caller{Token: r.token(store.KindVTPM, "vm-1", false)}); err != nil {
+		t.Errorf("a machine that moved, by its operator: %v", err)
+	}
 }
 
 // The same key in the same TPM gets a new certificate without a token, another key

@@ -39,8 +39,11 @@ func LoadManufacturers(dir string) (*Manufacturers, error) {
 			return nil, fmt.Errorf("enrol: manufacturers: %w", err)
 		}
 		certs, err := parseAny(text)
-		if err != nil || len(certs) == 0 {
-			return nil, fmt.Errorf("enrol: manufacturers: %s has no certificates, or something else: %w", e.Name(), err)
+		if err == nil && len(certs) == 0 {
+			err = errors.New("no certificate")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("enrol: manufacturers: %s: %w", e.Name(), err)
 		}
 		for _, c := range certs {
 			m.add(c)

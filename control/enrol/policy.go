@@ -35,16 +35,18 @@ func authorise(tx store.Tx, c *store.Challenge, now time.Time) error {
 	if c.Token != "" {
 		return checkToken(tx, c, now)
 	}
-	if c.Caller != "" && c.Kind == store.KindVTPM && c.Caller == c.Host {
-		return nil // a host vouches for the machines on it, as by their EK certificates
+	had, err := enrolled(tx, c)
+	if err != nil {
+		return err
+	}
+	// A host vouches for the machines on it, as by their EK certificates. But every
+	// host can make one in any name: it can't take the name of a TPM that is there.
+	if c.Caller != "" && c.Kind == store.KindVTPM && c.Caller == c.Host && (had.EK == "" || had.EK == c.EK) {
+		return nil
 	}
 	if a, err := store.Allowed.Get(tx, c.EK); err == nil && a.Kind == c.Kind && a.Name == c.Name {
 		return nil
 	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	had, err := enrolled(tx, c)
-	if err != nil {
 		return err
 	}
 	if had.EK == c.EK && had.AK == c.AK {

@@ -69,6 +69,14 @@ type Publisher struct {
 	Authority *ca.Authority
 	Store     store.Store
 	Life      time.Duration
+	RootLife  time.Duration // likewise for the root's list, whose key may be far away
+}
+
+func (p *Publisher) life(issuer string) time.Duration {
+	if issuer == ca.NameRoot {
+		return p.RootLife
+	}
+	return p.Life
 }
 
 // grace is how long an ended certificate stays in the lists: RFC 5280, 3.3 wants
@@ -82,7 +90,7 @@ func (p *Publisher) Current(ctx context.Context, issuer string, now time.Time) (
 	if err := p.Store.View(ctx, func(tx store.Tx) (err error) { l, err = list(tx, issuer); return err }); err != nil {
 		return nil, err
 	}
-	if l.DER != nil && l.NextUpdate.Sub(now) > p.Life/2 {
+	if l.DER != nil && l.NextUpdate.Sub(now) > p.life(issuer)/2 {
 		return l.DER, nil
 	}
 	signer, err := p.Authority.Issuer(issuer)
@@ -109,8 +117,8 @@ func (p *Publisher) renew(tx store.Tx, signer *ca.Issuer, issuer string, now tim
 		return l, err
 	}
 	l.Number++
-	l.NextUpdate = now.Add(p.Life).UTC()
-	if l.DER, err = signer.RevocationList(l.Number, revoked, ca.Validity{Now: now, Life: p.Life}); err != nil {
+	l.NextUpdate = now.Add(p.life(issuer)).UTC()
+	if l.DER, err = signer.RevocationList(l.Number, revoked, ca.Validity{Now: now, Life: p.life(issuer)}); err != nil {
 		return l, err
 	}
 	return l, store.Lists.Put(tx, issuer, l)

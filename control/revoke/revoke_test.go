@@ -29,7 +29,7 @@ func newPublisher(t *testing.T) *Publisher {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return &Publisher{Authority: a, Store: s, Life: time.Hour}
+	return &Publisher{Authority: a, Store: s, Life: time.Hour, RootLife: time.Hour}
 }
 
 func (p *Publisher) update(t *testing.T, f func(store.Tx) error) {

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"hwvtpm/control/enrol"
+)
+
+const usage = `Usage: vtpm-control [--dir DIR] [--json] COMMAND
+
+Certifies attestation keys of hosts and vTPMs.
+
+Server:
+  init NAME               make an authority in DIR: keys, certificates, store.
+                          NAME becomes part of the certificates' subjects
+  serve                   serve hosts, guests (HTTPS) and operators (a UNIX socket)
+    --listen ADDRESS      of the HTTPS door (default :8443)
+    --name NAME           DNS name or address by which clients reach it; may be
+                          given more than once, and must be once
+    --url URL             put URL/v1/crl/... into certificates, for verifiers
+    --host-life DURATION  of hosts' certificates (default 720h)
+    --vtpm-life DURATION  of vTPMs' certificates (default 168h)
+    --burst N, --rate N   requests of one host or address in a row, and then in
+                          a second (default 20 and 2)
+
+Who may enrol:
+  token host|vtpm NAME    make a token and print it: this once
+    --life DURATION       (default 1h)
+    --reuse               good until it ends, rather than once
+  allow host|vtpm NAME HASH
+                          let the TPM with this endorsement key enrol as NAME
+  pin HOST HASH           let the holder of this TLS key speak as HOST
+  deny HASH               keep a key out: an endorsement key, a card's, an AIK
+    --reason TEXT         shown to who is kept out
+  key-hash FILE           the HASH of the key in a certificate (PEM or DER)
+
+Certificates:
+  revoke host|vtpm NAME   take back all of a host's or machine's certificates,
+                          tokens, pins and allowances
+  revoke serial SERIAL    take back one certificate
+    --why REASON          unspecified, key-compromise, superseded or cessation
+  list hosts|vms|certificates|tokens|policy
+  crl root|attestation|service
+                          the newest revocation list, PEM
+  audit                   verify the audit log
+
+Everywhere:
+  --dir DIR               (default HWVTPM_CONTROL, else ` + defaultDir + `)
+  --json                  print JSON
+  --version, --help
+
+Commands reach a running server through DIR/operator.sock; without one they open
+the store themselves.
+
+Exit codes: 0 done; 1 failure; 2 wrong command line; 3 not found; 5 another
+process has DIR open.
+`
+
+const defaultDir = "/var/lib/hwvtpm/control"
+
+// invocation is the command line, checked.
+type invocation struct {
+	con  *console
+	cmd  command
+	args []string // of the command
+	dir  string
+	json bool
+
+	listen             string
+	names              []string
+	url                string
+	hostLife, vtpmLife time.Duration
+	burst, rate        float64
+	life               time.Duration
+	reuse              bool
+	reason, why        string
+}
+
+// command is what the program can do.
+type command struct {
+	word  string
+	args  int      // how many more words it takes
+	flags []string // it takes beside those of all commands
+	run   func(*invocation, context.Context) error
+}
+
+var commands = []command{
+	{"init", 1, nil, (*invocation).init},
+	{"serve", 0, []string{"listen", "name", "url", "host-life", "vtpm-life", "burst", "rate"}, (*invocation).serve},
+	{"token", 2, []string{"life", "reuse"}, (*invocation).token},
+	{"allow", 3, nil, (*invocation).allow},
+	{"pin", 2, nil, (*invocation).pin},
+	{"deny", 1, []string{"reason"}, (*invocation).deny},
+	{"key-hash", 1, nil, (*invocation).keyHash},
+	{"revoke", 2, []string{"why"}, (*invocation).revoke},
+	{"list", 1, nil, (*invocation).list},
+	{"crl", 1, nil, (*invocation).crl},
+	{"audit", 0, nil, (*invocation).audit},
+}
+
+var everywhere = []string{"dir", "json"}
+
+// parse reads the command line. It prints help and version itself, and gives
+// flag.ErrHelp then.
+func parse(con *console, args []string) (*invocation, error) {
+	lives := enrol.DefaultConfig()
+	inv, showVersion := &invocation{con: con}, false
+	fs := flag.NewFlagSet("vtpm-control", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	fs.StringVar(&inv.dir, "dir", "", "")
+	fs.BoolVar(&inv.json, "json", false, "")
+	fs.BoolVar(&showVersion, "version", false, "")
+	fs.StringVar(&inv.listen, "listen", ":8443", "")
+	fs.Func("name", "", func(s string) error { inv.names = append(inv.names, s); return nil })
+	fs.StringVar(&inv.url, "url", "", "")
+	fs.DurationVar(&inv.hostLife, "host-life", lives.HostLife, "")
+	fs.DurationVar(&inv.vtpmLife, "vtpm-life", lives.VTPMLife, "")
+	fs.Float64Var(&inv.burst, "burst", 20, "")
+	fs.Float64Var(&inv.rate, "rate", 2, "")
+	fs.DurationVar(&inv.life, "life", time.Hour, "")
+	fs.BoolVar(&inv.reuse, "reuse", false, "")
+	fs.StringVar(&inv.reason, "reason", "", "")
+	fs.StringVar(&inv.why, "why", "unspecified", "")
+	words, err := mixed(fs, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		io.WriteString(con.out, usage)
+		return nil, err
+	case err != nil:
+		return nil, usagef("%w\nTry 'vtpm-control --help'.", err)
+	case showVersion:
+		fmt.Fprintln(con.out, "vtpm-control", version())
+		return nil, flag.ErrHelp
+	}
+	for _, dir := range []string{con.getenv("HWVTPM_CONTROL"), defaultDir} {
+		if inv.dir == "" {
+			inv.dir = dir
+		}
+	}
+	return inv, inv.setCommand(words, fs)
+}
+
+// mixed parses flags that may stand before, between and behind other words.
+func mixed(fs *flag.FlagSet, args []string) (words []string, err error) {
+	for {
+		if err := fs.Parse(args); err != nil {
+			return nil, err
+		}
+		if fs.NArg() == 0 {
+			return words, nil
+		}
+		words, args = append(words, fs.Arg(0)), fs.Args()[1:]
+	}
+}
+
+func (inv *invocation) setCommand(words []string, fs *flag.FlagSet) error {
+	if len(words) == 0 {
+		return usagef("no command\nTry 'vtpm-control --help'.")
+	}
+	i := slices.IndexFunc(commands, func(c command) bool { return c.word == words[0] })
+	if i < 0 {
+		return usagef("no command is called %q\nTry 'vtpm-control --help'.", words[0])
+	}
+	inv.cmd, inv.args = commands[i], words[1:]
+	if len(inv.args) != inv.cmd.args {
+		return usagef("%s takes %d words, not %d: %s", words[0], inv.cmd.args, len(inv.args), strings.Join(inv.args, " "))
+	}
+	var err error
+	fs.Visit(func(f *flag.Flag) {
+		if !slices.Contains(everywhere, f.Name) && !slices.Contains(inv.cmd.flags, f.Name) {
+			err = usagef("%s takes no --%s", words[0], f.Name)
+		}
+	})
+	return err
+}

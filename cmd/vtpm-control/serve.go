@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"hwvtpm/control/api"
+	"hwvtpm/control/ca"
+)
+
+func (inv *invocation) checkServe() error {
+	if len(inv.names) == 0 {
+		return usagef("serve needs --name: what do clients call this server?")
+	}
+	if inv.hostLife < time.Hour || inv.vtpmLife < time.Minute || inv.burst < 1 || inv.rate <= 0 {
+		return usagef("serve: a life or limit is too small")
+	}
+	if inv.url != "" {
+		if u, err := url.Parse(inv.url); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			return usagef("serve: --url %q is not http or https", inv.url)
+		}
+	}
+	return nil
+}
+
+func (inv *invocation) serve(ctx context.Context) (err error) {
+	if err := inv.checkServe(); err != nil {
+		return err
+	}
+	log := hclog.New(&hclog.LoggerOptions{Name: "vtpm-control", Output: inv.con.err, JSONFormat: inv.json})
+	o, err := home{inv.dir}.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.Close()) }()
+	server, err := o.server(inv, log)
+	if err != nil {
+		return err
+	}
+	operators, err := listenUnix(o.socket())
+	if err != nil {
+		return err
+	}
+	defer operators.Close()
+	public, err := net.Listen("tcp", inv.listen)
+	if err != nil {
+		return err
+	}
+	defer public.Close()
+	log.Info("serving", "address", public.Addr().String(), "names", inv.names, "operators", o.socket())
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ends := make(chan error, 2)
+	own := &serverCertificate{authority: o.authority, names: inv.names}
+	go func() { ends <- api.Serve(ctx, tls.NewListener(public, api.TLS(own.get)), server.Public()) }()
+	go func() { ends <- api.Serve(ctx, operators, server.Operator()) }()
+	first := <-ends // by ctx, or because its listener failed: both end
+	cancel()
+	return errors.Join(first, <-ends)
+}
+
+// listenUnix listens where only this user can reach: the folder is private. A
+// socket that a crashed server left is replaced; the store's lock says that no
+// other is alive.
+func listenUnix(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("operator socket: %w", err)
+	}
+	return l, nil
+}
+
+// serverLife is that of the server's own certificate, which is made anew, with a
+// new key, when less than a third is left.
+const serverLife = 7 * 24 * time.Hour
+
+// serverCertificate gives the server's certificate of the moment.
+type serverCertificate struct {
+	authority *ca.Authority
+	names     []string
+
+	mu   sync.Mutex // guards cert
+	cert *tls.Certificate
+}
+
+func (s *serverCertificate) get() (*tls.Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.cert != nil && s.cert.Leaf.NotAfter.Sub(now) > serverLife/3 {
+		return s.cert, nil
+	}
+	cert, err := s.authority.ServerCertificate(s.names, ca.Validity{Now: now, Life: serverLife})
+	if err != nil {
+		return nil, err
+	}
+	s.cert = cert
+	return cert, nil
+}
