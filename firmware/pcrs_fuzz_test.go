@@ -148,6 +148,28 @@ func TestNobodyChangesHostPCRs(t *testing.T) {
 	}
 }
 
+// TestCodeHasOneName: libtpms takes no other code for the commands that are refused,
+// such as one with a reserved bit set.
+func TestCodeHasOneName(t *testing.T) {
+	a := newAttacker(t)
+	all := attacks()
+	a.submit(0, all[0])
+	for _, cmd := range all {
+		if !changesHostPCR(cmd) {
+			continue
+		}
+		for bit := 16; bit < 32; bit++ {
+			other := bytes.Clone(cmd)
+			other[9-bit/8] |= 1 << (bit % 8)
+			a.submit(0, other)
+			a.check("after a code with a bit more")
+		}
+	}
+	if a.rc[rcSuccess] != 1 {
+		t.Errorf("codes with a bit more succeeded: %v", a.rc)
+	}
+}
+
 func FuzzHostPCRs(f *testing.F) {
 	for i, cmd := range attacks() {
 		f.Add(cmd, uint8(i%5), uint8(i))

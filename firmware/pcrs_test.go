@@ -4,6 +4,7 @@ package firmware
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"testing"
 
@@ -297,4 +298,23 @@ func TestMapMoves(t *testing.T) {
 	r.open()
 	r.powerOn([abi.RunIDSize]byte{2})
 	r.checkPCRs("with another worker", &there)
+}
+
+// TestChangesHostPCR: five commands, eight PCRs, and nothing else.
+func TestChangesHostPCR(t *testing.T) {
+	command := func(code, handle uint32) []byte {
+		b := binary.BigEndian.AppendUint32([]byte{0x80, 0x02, 0, 0, 0, 14}, code)
+		return binary.BigEndian.AppendUint32(b, handle)
+	}
+	for code := uint32(0x100); code < 0x1c0; code++ {
+		changes := code == 0x182 || code == 0x13c || code == 0x13d || code == 0x183 || code == 0x185
+		for _, handle := range []uint32{0, 7, 8, 23, 0x40000007, 0x80000000, 0xffffffff} {
+			if got := changesHostPCR(command(code, handle)); got != (changes && handle < 8) {
+				t.Errorf("changesHostPCR(%#x, %#x) = %t", code, handle, got)
+			}
+		}
+		if changesHostPCR(command(code, 0)[:13]) || changesHostPCR(command(code|1<<29, 0)) {
+			t.Errorf("code %#x: a command that is none is refused", code)
+		}
+	}
 }

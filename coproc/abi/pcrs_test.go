@@ -81,4 +81,9 @@ func TestUnmappedPCR(t *testing.T) {
 			t.Errorf("UnmappedPCR(%v) = %x, want %d bytes", bank, got, n)
 		}
 	}
+	// Verifiers know it.
+	want := unhex(`6d21d3ddfa1ee70740e981c773d991d4e6f1b4f336973a5cf537432b616f6a47`)
+	if got := UnmappedPCR(BankSHA256); !bytes.Equal(got, want) {
+		t.Errorf("UnmappedPCR(sha256) = %x, want %x", got, want)
+	}
 }

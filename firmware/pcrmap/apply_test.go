@@ -79,6 +79,43 @@ func TestOpenPolicies(t *testing.T) {
 	}
 }
 
+// TestReadsLeaveNothing: not even a TPM that audits TPM2_PCR_Read has noticed ours.
+func TestReadsLeaveNothing(t *testing.T) {
+	r := started(t)
+	for _, cmd := range [][]byte{
+		// TPM2_SetCommandCodeAuditStatus: TPM2_PCR_Read, by the owner.
+		{0x80, 0x02, 0, 0, 0, 41, 0, 0, 0x01, 0x40, 0x40, 0, 0, 1, 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0,
+			0, 0x10, 0, 0, 0, 1, 0, 0, 0x01, 0x7e, 0, 0, 0, 0},
+		pcrRead,
+	} {
+		if rc := r.Code(cmd); rc != 0 {
+			t.Fatalf("%x: %v", cmd, rc)
+		}
+	}
+	digest := r.auditDigest()
+	r.apply(mapped(t))
+	if got := r.auditDigest(); !bytes.Equal(got, digest) {
+		t.Errorf("audit digest %x, was %x", got, digest)
+	}
+	if rc := r.Code(pcrRead); rc != 0 || bytes.Equal(r.auditDigest(), digest) {
+		t.Errorf("TPM2_PCR_Read (%v) is not audited: the test shows nothing", rc)
+	}
+}
+
+// pcrRead is TPM2_PCR_Read of PCR 0.
+var pcrRead = []byte{0x80, 0x01, 0, 0, 0, 20, 0, 0, 0x01, 0x7e, 0, 0, 0, 1, 0, 0x0b, 3, 1, 0, 0}
+
+// auditDigest is what the state has after the counter of context and 2B's size.
+func (r *rig) auditDigest() []byte {
+	r.t.Helper()
+	s, err := parse(r.volatile())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	const digest = 32
+	return bytes.Clone(s.blob[s.counter-4-digest : s.counter-4])
+}
+
 // TestBankSwitchedOff: a bank that the TPM does not use is no hindrance.
 func TestBankSwitchedOff(t *testing.T) {
 	r := started(t)

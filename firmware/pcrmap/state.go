@@ -157,7 +157,10 @@ func counterAt(b []byte, pos int) (int, bool) {
 	if pos < 2 || r.u16() != 4 || r.skip(4) || r.u16() != 4 {
 		return 0, false
 	}
-	if r.blob() || r.blob() || r.skip(4+8) || r.u16() != contexts || r.skip(2*contexts) {
+	if r.blob() {
+		return 0, false
+	}
+	if r.blob() || r.skip(4+8) || r.u16() != contexts || r.skip(2*contexts) {
 		return 0, false
 	}
 	if mask := r.u16(); mask != 0xffff && mask != 0x00ff {
