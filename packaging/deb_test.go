@@ -105,6 +105,7 @@ func TestPackages(t *testing.T) {
 	debs := buildPackages(t, top)
 	t.Run("reproducible", func(t *testing.T) { buildAgain(t, top, debs) })
 	t.Run("life", func(t *testing.T) { life(t, cache, debs) })
+	t.Run("systemd", func(t *testing.T) { underSystemd(t, cache, debs) })
 	t.Run("dkms", func(t *testing.T) { buildModule(t, cache, debs["hwvtpm-dkms"]) })
 }
 

@@ -176,14 +176,14 @@ fetch_kernel() {
 }
 
 # fetch_debian_12: a Debian without anything of ours, but for what our packages
-# depend on. Maintainer scripts need it to be whole, so this is the one root that
-# is installed and not just unpacked.
+# depend on, and systemd for their units. Maintainer scripts need it to be whole, so
+# this is the one root that is installed and not just unpacked.
 fetch_debian_12() {
 	if fresh debian-12; then
 		return
 	fi
 	say "installing a minimal Debian 12 into the cache"
-	mmdebstrap --quiet --variant=minbase --architectures=amd64 --include=adduser,libtpms0,libssl3,libseccomp2 \
+	mmdebstrap --quiet --variant=minbase --architectures=amd64 --include=adduser,libtpms0,libssl3,libseccomp2,systemd \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
 		bookworm "$work/debian-12" "deb $(machine_mirror) bookworm main"
 	publish "$work/debian-12" debian-12

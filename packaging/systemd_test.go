@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package packaging
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// units is what an administrator and libvirt do on a host with systemd, and how it
+// ends; each line of its output is checked.
+const units = domain + `
+hook() { event "$@" 2>&1 || echo "refused"; }
+dpkg --install /debs/*.deb >/dev/null
+systemctl is-enabled coprocd.socket || true
+systemctl start coprocd.socket
+vtpmctl slot create vm1 >/dev/null 2>&1
+hook prepare begin
+unit=vhost-user-vtpm@vm1.service
+pid() { systemctl show -P MainPID $unit; }
+is() { systemctl is-active "$@" || true; }
+echo "started: $(is coprocd $unit | tr '\n' ' ')"
+stat -c '%U:%G %a' /run/hwvtpm/vm/vm1 /run/hwvtpm/vm/vm1/vtpm.sock
+grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/$(pid)/status | tr -s '\t\n' ' '
+first=$(pid)
+kill -9 $first
+until [ "$(is $unit)" = active ] && [ "$(pid)" != "$first" ]; do sleep 0.1; done
+echo "killed: $(systemctl show -P NRestarts $unit)"
+dpkg --install /debs/*.deb >/dev/null 2>&1
+echo "upgraded: $(is coprocd $unit | tr '\n' ' ')"
+hook release end
+echo "released: $(is $unit) $(ls /run/hwvtpm/vm)"
+systemctl start $unit
+hook prepare begin
+dpkg --remove hwvtpm-libvirt hwvtpm >/dev/null
+echo "removed: $(is coprocd.socket coprocd $unit | tr '\n' ' ')$(systemctl list-units --failed --no-legend)"
+`
+
+var unitsSay = []string{
+	"disabled\n", // installing starts nothing
+	"started: active active \n",
+	"hwvtpm:kvm 2770\nhwvtpm:kvm 660\n",
+	"CapEff: 0000000000000000 NoNewPrivs: 1 Seccomp: 2 ",
+	"killed: 1\n",
+	"upgraded: active active \n",
+	"released: inactive \n",
+	"not started for a libvirt domain", "refused\n", // a backend that somebody else started
+	"removed: inactive inactive inactive \n",
+}
+
+// underSystemd runs the units under a real systemd.
+func underSystemd(t *testing.T, cache string, debs map[string]string) {
+	r := newRoot(t, cache)
+	r.take(debs["hwvtpm"], debs["hwvtpm-libvirt"])
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	out, err := r.booted(ctx, units)
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	contains(t, out, unitsSay...)
+}
+
+// booted starts systemd in the root and runs a script beside it.
+func (r cleanRoot) booted(ctx context.Context, script string) (string, error) {
+	boot, err := os.ReadFile("boot.sh")
+	if err != nil {
+		r.Fatal(err)
+	}
+	cmd := exec.Command("unshare", "--mount", "/bin/sh", "-euc", string(boot), "sh", r.dir)
+	cmd.Env = append(os.Environ(), "BOOT="+string(boot))
+	cmd.Stderr = r.Output()
+	if err := cmd.Start(); err != nil {
+		r.Fatal(err)
+	}
+	group := fmt.Sprintf("hwvtpm-test-%d", cmd.Process.Pid)
+	defer removeGroup(r.T, group)
+	defer func() { _ = cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill() }() // and with it all that it started
+	first, err := child(ctx, cmd.Process.Pid)
+	if err != nil {
+		return "", err
+	}
+	enter := []string{"--target", first, "--all", "--root", "--wd", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	ready := `while ! systemctl is-system-running 2>/dev/null | grep -q 'running\|degraded'; do sleep 0.1; done
+`
+	out, err := exec.CommandContext(ctx, "nsenter", append(enter, "/bin/sh", "-euc", ready+script)...).CombinedOutput()
+	return string(out), err
+}
+
+// child waits for systemd, the only child of unshare.
+func child(ctx context.Context, pid int) (string, error) {
+	for {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		if err != nil {
+			return "", err
+		}
+		if found := strings.Fields(string(text)); len(found) == 1 {
+			if exe, err := os.Readlink("/proc/" + found[0] + "/exe"); err == nil && strings.HasSuffix(exe, "/systemd") {
+				return found[0], nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return "", fmt.Errorf("systemd does not start: %w", ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// removeGroup removes a control group with all below it, when the processes in it
+// have ended.
+func removeGroup(t *testing.T, name string) {
+	const script = `mount -t cgroup2 cgroup2 "$1"
+		for try in $(seq 100); do
+			find "$1/$2" -depth -type d -exec rmdir {} + 2>/dev/null && exit
+			sleep 0.1
+		done
+		exit 1`
+	out, err := exec.Command("unshare", "--mount", "/bin/sh", "-euc", script, "sh", t.TempDir(), name).CombinedOutput()
+	if err != nil {
+		t.Errorf("removing the control group: %v: %s", err, out)
+	}
+}
