@@ -47,7 +47,7 @@ func checkAIK(cert *x509.Certificate, pathLen int) error {
 	case !onlyUsage(cert, OIDAIKCertificate):
 		return fmt.Errorf("%w: not an attestation key's", ErrProfile)
 	case cert.KeyUsage != usage:
-		return fmt.Errorf("%w: key usage %#x, want %#x", ErrProfile, cert.KeyUsage, usage)
+		return fmt.Errorf("%w: key usage %v, want %v", ErrProfile, cert.KeyUsage, usage)
 	case !cert.BasicConstraintsValid || cert.IsCA != (pathLen >= 0):
 		return fmt.Errorf("%w: it may issue certificates: %v", ErrProfile, cert.IsCA)
 	case pathLen >= 0 && (cert.MaxPathLen != pathLen || (pathLen == 0) != cert.MaxPathLenZero):
