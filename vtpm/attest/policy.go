@@ -41,8 +41,8 @@ type LayerPolicy struct {
 	// quotes, each PCR that stands here must have one of its values; at least one
 	// bank of the policy that is stronger than SHA-1 must be quoted.
 	PCRs map[string]map[string][]Hex `json:"pcrs,omitempty"`
-	// Events has allowed digests of events, by bank and PCR: all that the log says
-	// was measured into that PCR must be among them.
+	// Events has allowed digests of events, by bank and PCR of 0-7: all that the log
+	// says was measured into that PCR must be among them.
 	Events map[string]map[string][]Hex `json:"events,omitempty"`
 	// BootAggregates are allowed values of SHA-256 over PCR 0-9 of the SHA-256 bank:
 	// the boot_aggregate of Linux' IMA.
@@ -123,6 +123,13 @@ func (l *LayerPolicy) check() error {
 	for _, table := range []map[string]map[string][]Hex{l.PCRs, l.Events} {
 		if err := checkTable(table); err != nil {
 			return err
+		}
+	}
+	for _, pcrs := range l.Events {
+		for number := range pcrs {
+			if n, _ := parsePCR(number); n >= firmwarePCRs {
+				return fmt.Errorf("%w: events of PCR %d are not judged, only those of 0 to 7", ErrFormat, n)
+			}
 		}
 	}
 	return nil

@@ -40,9 +40,9 @@ type selected struct {
 	pcrs []int // ascending
 }
 
-// openQuote checks a quote's signature and form. The magic of a TPMS_ATTEST is what
-// a restricted key never signs for data from outside (TCG Part 1, "Restricted
-// attribute"), so go-tpm's check of it matters as much as the signature.
+// openQuote checks a quote's signature and form. A restricted key never signs data
+// from outside that begins with the magic of a TPMS_ATTEST (TCG Part 1, "Restricted
+// attribute"), so the magic, which go-tpm lets pass, counts as much as the signature.
 func openQuote(key crypto.PublicKey, q *Quote) (*quote, error) {
 	hash, err := checkSignature(key, q.Attest, q.Signature)
 	if err != nil {
@@ -51,6 +51,9 @@ func openQuote(key crypto.PublicKey, q *Quote) (*quote, error) {
 	att, err := tpm2.Unmarshal[tpm2.TPMSAttest](q.Attest)
 	if err != nil {
 		return nil, fmt.Errorf("what is signed is no attestation of a TPM: %w", err)
+	}
+	if att.Magic != tpm2.TPMGeneratedValue {
+		return nil, fmt.Errorf("what is signed begins with %#x: no TPM made it", uint32(att.Magic))
 	}
 	info, err := att.Attested.Quote()
 	if err != nil || att.Type != tpm2.TPMSTAttestQuote {
