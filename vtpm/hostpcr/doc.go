@@ -16,8 +16,9 @@
 // # Time
 //
 // A hardware TPM takes 200 to 600 ms for a quote, and does one thing at a time. So
-// callers that ask at once share a quote: its qualifying data is the hash of all
-// their nonces ([Quote.Qualifying]), and each can show that its own is in it. Nobody
+// callers that ask at once can share a quote (Config.Share): its qualifying data is
+// the hash of all their nonces ([Quote.Qualifying]), and each can show that its own is
+// in it. Nobody
 // gets a quote that was begun before it asked, but by [Host.Recent], which says
 // how old one may be.
 package hostpcr

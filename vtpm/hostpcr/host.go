@@ -64,6 +64,10 @@ type Config struct {
 	// nothing can be mapped.
 	Log func() ([]byte, error)
 
+	// Share lets callers that ask at once share a quote: see Quote.Leaves. Without
+	// it each gets a quote of its own, in turn, with its nonce as qualifying data.
+	Share bool
+
 	// AllowSHA1 maps a host's SHA-1 bank though it has no better one that can be
 	// mapped. Collisions of SHA-1 can be made.
 	AllowSHA1 bool
@@ -132,6 +136,9 @@ type batch struct {
 
 // Read reads and quotes the PCRs for a nonce of MinNonce to MaxNonce bytes. The
 // quote is begun after the call. The end of ctx ends the wait, not what the TPM does.
+//
+// Without Share the AK signs the nonce as it is. Where a quote by the same key can
+// mean something else, let nobody choose the nonce: derive it, with a label.
 func (h *Host) Read(ctx context.Context, nonce []byte) (*Reading, error) {
 	if len(nonce) < MinNonce || len(nonce) > MaxNonce {
 		return nil, fmt.Errorf("host PCRs: nonce of %d bytes, want %d to %d", len(nonce), MinNonce, MaxNonce)
@@ -156,7 +163,7 @@ func (h *Host) join(nonce []byte) (*batch, error) {
 	if h.closed {
 		return nil, ErrClosed
 	}
-	if h.next == nil || len(h.next.nonces) == maxBatch {
+	if !h.cfg.Share || h.next == nil || len(h.next.nonces) == maxBatch {
 		b := &batch{done: make(chan struct{})}
 		h.next = b
 		h.wg.Go(func() { h.serve(b) })

@@ -220,6 +220,7 @@ func TestBatch(t *testing.T) {
 	f := newFake(t, log)
 	f.gate, f.quoting = make(chan struct{}), make(chan struct{}, 9)
 	h := newHost(t, f, log)
+	h.cfg.Share = true
 	var wg sync.WaitGroup
 	read := func(i byte) {
 		nonce := bytes.Repeat([]byte{i}, MinNonce)
@@ -254,6 +255,34 @@ func TestBatch(t *testing.T) {
 	wg.Wait()
 	if f.quotes != 2 {
 		t.Errorf("%d quotes for %d callers, want 2", f.quotes, waiting+1)
+	}
+}
+
+// TestAlone: callers that do not share get a quote each, and the nonce is in it as it
+// is.
+func TestAlone(t *testing.T) {
+	log := testLog(t, "ovmf-4banks.bin")
+	f := newFake(t, log)
+	var extra sync.Map
+	f.attest = func(a *tpm2.TPMSAttest) { extra.Store(string(a.ExtraData.Buffer), true) }
+	h := newHost(t, f, log)
+	var wg sync.WaitGroup
+	const callers = 8
+	for i := range byte(callers) {
+		wg.Go(func() {
+			nonce := bytes.Repeat([]byte{i}, MaxNonce)
+			r, err := h.Read(t.Context(), nonce)
+			if err != nil || !r.Quote.Fresh(nonce) || r.Quote.Leaves != nil {
+				t.Errorf("caller %d: %v, or the quote is not for it", i, err)
+			}
+			if _, ok := extra.Load(string(nonce)); !ok {
+				t.Errorf("caller %d: the nonce is not the qualifying data", i)
+			}
+		})
+	}
+	wg.Wait()
+	if f.quotes != callers {
+		t.Errorf("%d quotes for %d callers", f.quotes, callers)
 	}
 }
 
@@ -328,7 +357,7 @@ func FuzzQuote(f *testing.F) {
 	f.Add(r.Quote.Attest, r.Quote.Signature)
 	f.Add([]byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, attest, sig []byte) {
-		q := Quote{Attest: attest, Signature: sig, Leaves: r.Quote.Leaves}
+		q := Quote{Attest: attest, Signature: sig, Nonce: nonceA}
 		if err := q.Verify(&fk.key.PublicKey, &r.Values); err != nil && !errors.Is(err, ErrQuote) {
 			t.Errorf("Verify: %v", err)
 		}

@@ -31,16 +31,23 @@ type Quote struct {
 	Attest    []byte // TPMS_ATTEST
 	Signature []byte // TPMT_SIGNATURE
 
-	// Leaves are the SHA-256 of the nonces, in the order in which they came.
+	// Nonce is the qualifying data of a quote that is one caller's alone.
+	Nonce []byte
+
+	// Leaves are the SHA-256 of the nonces of a quote that is shared, in the order
+	// in which they came. Without Config.Share there are none.
 	Leaves [][sha256.Size]byte
 }
 
 // Leaf is what a nonce is in a quote.
 func Leaf(nonce []byte) [sha256.Size]byte { return sha256.Sum256(nonce) }
 
-// Qualifying is the qualifying data of the quote: SHA-256 of a text that names this
-// protocol, and the leaves.
+// Qualifying is the qualifying data of the quote: the nonce, or, if it is shared,
+// SHA-256 of a text that names this protocol, and the leaves.
 func (q *Quote) Qualifying() []byte {
+	if len(q.Leaves) == 0 {
+		return q.Nonce
+	}
 	h := sha256.New()
 	h.Write([]byte(batchText))
 	for _, l := range q.Leaves {
@@ -49,14 +56,23 @@ func (q *Quote) Qualifying() []byte {
 	return h.Sum(nil)
 }
 
-// Fresh tells whether the quote was made for a nonce, among others.
-func (q *Quote) Fresh(nonce []byte) bool { return slices.Contains(q.Leaves, Leaf(nonce)) }
+// Fresh tells whether the quote was made for a nonce, if need be among others.
+func (q *Quote) Fresh(nonce []byte) bool {
+	if len(q.Leaves) == 0 {
+		return bytes.Equal(q.Nonce, nonce)
+	}
+	return slices.Contains(q.Leaves, Leaf(nonce))
+}
 
 // quote has the TPM quote, for all nonces at once.
 func (h *Host) quote(used []bank, nonces [][]byte) (Quote, error) {
 	q := Quote{}
-	for _, n := range nonces {
-		q.Leaves = append(q.Leaves, Leaf(n))
+	if !h.cfg.Share {
+		q.Nonce = nonces[0]
+	} else {
+		for _, n := range nonces {
+			q.Leaves = append(q.Leaves, Leaf(n))
+		}
 	}
 	cmd := tpm2.Quote{
 		SignHandle:     tpm2.AuthHandle{Handle: h.cfg.AK.Handle, Name: h.cfg.AK.Name, Auth: h.cfg.AK.Auth},
@@ -76,7 +92,7 @@ func (h *Host) quote(used []bank, nonces [][]byte) (Quote, error) {
 	return q, nil
 }
 
-// Verify checks that the quote was made by the TPM with this key, for its leaves, and
+// Verify checks that the quote was made by the TPM with this key, for its nonces, and
 // of these values, in all of their banks and no others. The error is ErrQuote. That
 // the key is a TPM's, and whose, is for a certificate to say.
 func (q *Quote) Verify(key crypto.PublicKey, values *coproc.PCRMap) error {
