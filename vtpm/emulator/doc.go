@@ -31,6 +31,11 @@
 // machine, and no guest can make it send one otherwise, so this face needs no
 // monitor and has no reset policy. See package vtpm for the face that does.
 //
+// # When the TPM moves
+//
+// The state of a slot that is a StateMover travels in QEMU's stream. A [Holder]
+// makes any slot of a card one that also passes from one process to another.
+//
 // # Goroutines
 //
 // One goroutine serves the control channel and one the data channel. The data
