@@ -9,6 +9,7 @@ require (
 	github.com/google/go-eventlog v0.0.2
 	github.com/google/go-tpm v0.9.8
 	github.com/hashicorp/go-hclog v1.6.3
+	github.com/miekg/pkcs11 v1.1.2
 	github.com/prometheus/client_model v0.6.2
 	github.com/prometheus/common v0.67.5
 	github.com/u-root/gobusybox/src v0.0.0-20250101170133-2e884e4509c7

@@ -50,6 +50,8 @@ var rooms = map[string]room{
 var doors = map[string][]string{
 	// A card without a vault of its own talks to its host's TPM there.
 	"firmware/sealed/hosttpm": {gotpm},
+	// An authority may keep its keys in a token.
+	"control/ca/hsm": {"github.com/miekg/pkcs11"},
 	// What a host's TPM says is held against its firmware's event log there.
 	"vtpm/hostpcr": {"github.com/google/go-eventlog"},
 	// A verifier knows the authority's certificates, and reads firmware event logs.
