@@ -26,17 +26,17 @@ import (
 //
 //	ca/             root.pem, attestation.pem, service.pem
 //	keys/           root.key (may be kept elsewhere), attestation.key, service.key
+//	pkcs11.json     instead of keys/: where the token is that has them
 //	manufacturers/  certificates of makers of TPMs, put there by the operator
 //	store.db, audit.log
 //	operator.sock   while a server runs
 type home struct{ dir string }
 
 func (h home) path(name string) string { return filepath.Join(h.dir, name) }
-func (h home) keys() ca.Keys           { return ca.FileKeys{Dir: h.path("keys")} }
 func (h home) socket() string          { return h.path("operator.sock") }
 
 // make makes a home beside its place and puts it there whole.
-func (h home) make(ctx context.Context, name string) error {
+func (h home) make(ctx context.Context, name string, token *tokenConfig) error {
 	if entries, err := os.ReadDir(h.dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s is not empty", h.dir)
 	}
@@ -51,7 +51,12 @@ func (h home) make(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	if _, err := ca.Create(made.path("ca"), name, made.keys(), time.Now()); err != nil {
+	if token != nil {
+		if err := made.writeTokenConfig(*token); err != nil {
+			return err
+		}
+	}
+	if err := made.create(name); err != nil {
 		return err
 	}
 	o, err := made.open(ctx)
@@ -69,6 +74,16 @@ func (h home) make(ctx context.Context, name string) error {
 	return os.Rename(tmp, h.dir) // over nothing, or an empty folder
 }
 
+// create makes keys and certificates.
+func (h home) create(name string) error {
+	keys, close, err := h.openKeys()
+	if err != nil {
+		return err
+	}
+	_, err = ca.Create(h.path("ca"), name, keys, time.Now())
+	return errors.Join(err, close())
+}
+
 // opened is a home in use. One process has it at a time.
 type opened struct {
 	home
@@ -76,6 +91,7 @@ type opened struct {
 	store     store.Store
 	journal   *audit.Journal
 	lists     *revoke.Publisher
+	closeKeys func() error
 }
 
 // Lives of revocation lists, from one to the time by which the next one is due.
@@ -85,21 +101,28 @@ const (
 )
 
 func (h home) open(ctx context.Context) (_ *opened, err error) {
-	authority, err := ca.Load(h.path("ca"), h.keys(), time.Now())
+	keys, closeKeys, err := h.openKeys()
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{home: h, closeKeys: closeKeys}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, o.Close())
+		}
+	}()
+	authority, err := ca.Load(h.path("ca"), keys, time.Now())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w\nIs there an authority in %s? 'vtpm-control init' makes one", err, h.dir)
 	} else if err != nil {
 		return nil, err
 	}
-	o := &opened{home: h, authority: authority}
-	if o.store, err = bolt.Open(h.path("store.db")); err != nil {
+	o.authority = authority
+	db, err := bolt.Open(h.path("store.db"))
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			o.store.Close()
-		}
-	}()
+	o.store = db
 	if err := store.Migrate(ctx, o.store); err != nil {
 		return nil, err
 	}
@@ -110,8 +133,17 @@ func (h home) open(ctx context.Context) (_ *opened, err error) {
 	return o, nil
 }
 
-// Close closes the journal, then the store.
-func (o *opened) Close() error { return errors.Join(o.journal.Close(), o.store.Close()) }
+// Close closes what is open: the journal, then the store, then the keys.
+func (o *opened) Close() error {
+	var errs []error
+	if o.journal != nil {
+		errs = append(errs, o.journal.Close())
+	}
+	if o.store != nil {
+		errs = append(errs, o.store.Close())
+	}
+	return errors.Join(append(errs, o.closeKeys())...)
+}
 
 // server makes the server of the home; lives and limits are the invocation's.
 func (o *opened) server(inv *invocation, log hclog.Logger) (*api.Server, error) {
@@ -140,8 +172,14 @@ func (inv *invocation) init(ctx context.Context) error {
 	if !ca.ValidName(inv.args[0]) {
 		return usagef("%w", ca.ErrName)
 	}
-	h := home{inv.dir}
-	if err := h.make(ctx, inv.args[0]); err != nil {
+	h, token := home{inv.dir}, (*tokenConfig)(nil)
+	if inv.pkcs11 != (tokenConfig{}) {
+		if inv.pkcs11.Module == "" || inv.pkcs11.Token == "" || inv.pkcs11.PINFile == "" {
+			return usagef("--pkcs11, --pkcs11-token and --pkcs11-pin belong together")
+		}
+		token = &inv.pkcs11
+	}
+	if err := h.make(ctx, inv.args[0], token); err != nil {
 		return err
 	}
 	fmt.Fprintf(inv.con.err, "Made an authority in %s. Put makers' certificates into %s, and keep %s elsewhere, offline: it is needed once in half a year, by 'vtpm-control crl root'.\n",

@@ -110,7 +110,7 @@ func serve(t *testing.T, dir string) (url string, stop func()) {
 // client trusts the authority in dir.
 func client(t *testing.T, dir string) *http.Client {
 	t.Helper()
-	a, err := ca.Load(filepath.Join(dir, "ca"), home{dir}.keys(), time.Now())
+	a, err := ca.Load(filepath.Join(dir, "ca"), ca.FileKeys{Dir: filepath.Join(dir, "keys")}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{exitUsage, ""}, {exitUsage, "dance"}, {exitUsage, "token host"}, {exitUsage, "token host h --why x"}, {exitUsage, "--nonsense"},
 		{exitUsage, "token planet h"}, {exitUsage, "token host h --life -1h"}, {exitUsage, "allow host h zz"}, {exitUsage, "list everything"},
-		{exitUsage, "revoke host h --why boredom"}, {exitUsage, "serve"}, {exitUsage, "serve --name x --url ftp://x"}, {exitUsage, "init a/b"},
+		{exitUsage, "revoke host h --why boredom"}, {exitUsage, "serve"}, {exitUsage, "serve --name x --url ftp://x"}, {exitUsage, "init a/b"}, {exitUsage, "init x --pkcs11 m --dir /nonexistent/x"},
 		{exitNotFound, "revoke serial ff"}, {exitNotFound, "crl nobody"}, {exitFailure, "init again"}, {exitFailure, "key-hash /dev/null"},
 		{exitFailure, "list hosts --dir /nonexistent"},
 		{exitOK, "--help"}, {exitOK, "--version"}, {exitOK, "allow vtpm v " + hash}, {exitOK, "deny " + hash + " --reason lost"},

@@ -22,6 +22,9 @@ Certifies attestation keys of hosts and vTPMs.
 Server:
   init NAME               make an authority in DIR: keys, certificates, store.
                           NAME becomes part of the certificates' subjects
+    --pkcs11 MODULE, --pkcs11-token LABEL, --pkcs11-pin FILE
+                          keep the keys in a PKCS#11 token; the PIN stays in FILE
+                          (only if built with -tags pkcs11)
   serve                   serve hosts, guests (HTTPS) and operators (a UNIX socket)
     --listen ADDRESS      of the HTTPS door (default :8443)
     --name NAME           DNS name or address by which clients reach it; may be
@@ -83,6 +86,7 @@ type invocation struct {
 	life               time.Duration
 	reuse              bool
 	reason, why        string
+	pkcs11             tokenConfig
 }
 
 // command is what the program can do.
@@ -94,7 +98,7 @@ type command struct {
 }
 
 var commands = []command{
-	{"init", 1, nil, (*invocation).init},
+	{"init", 1, []string{"pkcs11", "pkcs11-token", "pkcs11-pin"}, (*invocation).init},
 	{"serve", 0, []string{"listen", "name", "url", "host-life", "vtpm-life", "burst", "rate"}, (*invocation).serve},
 	{"token", 2, []string{"life", "reuse"}, (*invocation).token},
 	{"allow", 3, nil, (*invocation).allow},
@@ -120,6 +124,9 @@ func parse(con *console, args []string) (*invocation, error) {
 	fs.StringVar(&inv.dir, "dir", "", "")
 	fs.BoolVar(&inv.json, "json", false, "")
 	fs.BoolVar(&showVersion, "version", false, "")
+	fs.StringVar(&inv.pkcs11.Module, "pkcs11", "", "")
+	fs.StringVar(&inv.pkcs11.Token, "pkcs11-token", "", "")
+	fs.StringVar(&inv.pkcs11.PINFile, "pkcs11-pin", "", "")
 	fs.StringVar(&inv.listen, "listen", ":8443", "")
 	fs.Func("name", "", func(s string) error { inv.names = append(inv.names, s); return nil })
 	fs.StringVar(&inv.url, "url", "", "")
