@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// arrivals are the connections of a channel, one after the other.
+type arrivals struct {
+	listener net.Listener // nil if there was one connection, which was handed over
+	conn     net.Conn     // that one, until it is taken
+}
+
+// open makes or takes over what the channel describes.
+func (c *channel) open() (*arrivals, error) {
+	switch {
+	case c.network == "tcp":
+		ln, err := net.Listen("tcp", c.address)
+		return &arrivals{listener: ln}, err
+	case c.network == "unix":
+		ln, err := c.listenUnix()
+		if err != nil {
+			return nil, err
+		}
+		return &arrivals{listener: ln}, nil
+	case c.fd >= 0:
+		f := os.NewFile(uintptr(c.fd), "listener")
+		defer f.Close() // net works on a duplicate
+		ln, err := net.FileListener(f)
+		if err != nil {
+			return nil, fmt.Errorf("fd=%d: %w", c.fd, err)
+		}
+		return &arrivals{listener: ln}, nil
+	}
+	f := os.NewFile(uintptr(c.connected), "connection")
+	defer f.Close()
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d: %w", c.connected, err)
+	}
+	return &arrivals{conn: conn}, nil
+}
+
+// listenUnix makes the socket. One that a dead process left is replaced.
+func (c *channel) listenUnix() (net.Listener, error) {
+	if err := clearStale(c.address); err != nil {
+		return nil, err
+	}
+	// Nobody gets in before mode and owner are right.
+	old := unix.Umask(0o777)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.address, Net: "unix"})
+	unix.Umask(old)
+	if err != nil {
+		return nil, err
+	}
+	if c.uid >= 0 || c.gid >= 0 {
+		err = os.Chown(c.address, c.uid, c.gid)
+	}
+	if err = errors.Join(err, os.Chmod(c.address, c.mode)); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
+}
+
+func clearStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s exists and is not a socket", path)
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return fmt.Errorf("another process serves %s", path)
+	}
+	return os.Remove(path)
+}
+
+// errNoMore: the one connection that there was has been taken.
+var errNoMore = errors.New("no more connections")
+
+// next waits for a connection.
+func (a *arrivals) next() (net.Conn, error) {
+	if a.listener != nil {
+		return a.listener.Accept()
+	}
+	if a.conn == nil {
+		return nil, errNoMore
+	}
+	c := a.conn
+	a.conn = nil
+	return c, nil
+}
+
+// close ends the waiting; a socket of ours goes from the file system.
+func (a *arrivals) close() {
+	if a.listener != nil {
+		a.listener.Close()
+	}
+}
