@@ -4,6 +4,7 @@ package coproctest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
 
@@ -126,4 +127,38 @@ func testMapPCRsInTime(t *testing.T, c *card) {
 	}
 	c.tpm.Startup()
 	c.checkPCRs("after the reset", &host)
+}
+
+// testWithHostPCRs: a slot that asks for the host's PCRs itself has those of the
+// moment, and none that it was refused.
+func testWithHostPCRs(t *testing.T, c *card) {
+	host := hostPCRs(t, 0x40)
+	var away error
+	s, err := coproc.WithHostPCRs(c.slot, func(context.Context) (coproc.PCRMap, error) { return host, away })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.slot = s
+	c.start()
+	c.checkPCRs("after Startup", &host)
+	host = hostPCRs(t, 0x50)
+	c.reset()
+	c.tpm.Startup()
+	c.checkPCRs("after a reset", &host)
+	st, err := s.(coproc.StateMover).SaveState(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	host = hostPCRs(t, 0x60)
+	if _, err := s.(coproc.StateMover).LoadState(t.Context(), runB, st); err != nil {
+		t.Fatal(err)
+	}
+	c.checkPCRs("on another host", &host)
+	away = errors.New("no host")
+	if err := s.Reset(t.Context()); !errors.Is(err, away) {
+		t.Errorf("Reset without the host's PCRs: %v", err)
+	}
+	if _, err := c.send(cmdGetRandom); !errors.Is(err, coproc.ErrFailed) {
+		t.Errorf("Execute then: %v, want ErrFailed", err)
+	}
 }

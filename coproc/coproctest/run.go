@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) coproc.Device) {
 		{"MapPCRs", testMapPCRs},
 		{"MappedPCRsStay", testMappedPCRsStay},
 		{"MapPCRsInTime", testMapPCRsInTime},
+		{"WithHostPCRs", testWithHostPCRs},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := &card{t: t, dev: open(t)}
