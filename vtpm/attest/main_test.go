@@ -8,30 +8,35 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
-// enginePath is the program behind coproc/sim, built once for all tests.
-var enginePath string
+// buildDir is removed when all tests have ended.
+var buildDir string
+
+// engine builds the program behind coproc/sim, once. Fuzzing has no use for it.
+var engine = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(buildDir, "hwvtpm-engine")
+	noticeSources("../../firmware")
+	out, err := exec.Command("go", "build", "-o", path, "hwvtpm/cmd/hwvtpm-engine").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("build engine: %w\n%s", err, out)
+	}
+	return path, err
+})
 
 func TestMain(m *testing.M) {
 	os.Exit(runTests(m))
 }
 
 func runTests(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "hwvtpm-attest")
-	if err != nil {
+	var err error
+	if buildDir, err = os.MkdirTemp("", "hwvtpm-attest"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	enginePath = filepath.Join(dir, "hwvtpm-engine")
-	noticeSources("../../firmware")
-	out, err := exec.Command("go", "build", "-o", enginePath, "hwvtpm/cmd/hwvtpm-engine").CombinedOutput()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "build engine: %v\n%s", err, out)
-		return 1
-	}
+	defer os.RemoveAll(buildDir)
 	return m.Run()
 }
 
