@@ -78,6 +78,22 @@ TPM:
                           manager does, lest the TPM's memory fills up
                           (default on)
 
+Attestation:
+  verify                  judge evidence of a machine and its host, one line for
+                          each claim: held, failed, not claimed, or missing where
+                          it is required; exit code 0 only if all required ones
+                          are held
+  policy learn            the same, and print a policy that accepts what the
+                          evidence shows, together with what --policy accepts
+    --evidence FILE       the evidence, - for stdin
+    --nonce HEX           what the machine was asked with, 16 to 64 bytes
+    --roots FILE          certificates (PEM) that all chains must lead to; may be
+                          given several times, as may --crl
+    --crl FILE            revocation lists (PEM or DER)
+    --policy FILE         what is accepted (docs/attestation.md)
+    --at TIME             judge as of then (RFC 3339), not now
+    --out FILE            learn: write the policy to a new FILE
+
 Everywhere:
   --socket PATH           the daemon's socket (default HWVTPM_SOCKET, else
                           ` + defaultSocket + `)
@@ -85,7 +101,7 @@ Everywhere:
   --timeout DURATION      of a command to the card (default 2m)
   --version, --help
 
-All but card, slot show and raw are for administrators of the card.
+All but card, slot show, raw and attestation are for administrators of the card.
 
 Exit codes: 0 done; 1 failure; 2 wrong command line; 3 no such slot; 4 denied;
 5 the slot is in use.
@@ -118,6 +134,7 @@ type invocation struct {
 	key       string // file
 	runID     string
 	flush     bool
+	verify    verification
 }
 
 // command is what the program can do.
@@ -142,6 +159,8 @@ var commands = []command{
 	{"slot unlock", 1, nil, (*invocation).unlock},
 	{"slot adopt", 1, []string{"reason", "restore"}, (*invocation).adopt},
 	{"import-swtpm", 1, []string{"state", "key", "pwdfile", "banks", "access-key", "key-dir"}, (*invocation).importSwtpm},
+	{"verify", 0, verifyFlags, (*invocation).verifyEvidence},
+	{"policy learn", 0, append([]string{"out"}, verifyFlags...), (*invocation).policyLearn},
 	{"raw", 0, []string{"slot", "key", "key-dir", "run-id", "flush"}, (*invocation).raw},
 }
 
@@ -176,6 +195,7 @@ func parse(con *console, args []string) (*invocation, error) {
 	fs.StringVar(&inv.key, "key", "", "")
 	fs.StringVar(&inv.runID, "run-id", "", "")
 	fs.StringVar(&flush, "flush", "on", "")
+	inv.verify.define(fs)
 	words, err := mixed(fs, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
