@@ -64,8 +64,8 @@ func (inv *invocation) serve(ctx context.Context) (err error) {
 	defer cancel()
 	ends := make(chan error, 2)
 	own := &serverCertificate{authority: o.authority, names: inv.names}
-	go func() { ends <- api.Serve(ctx, tls.NewListener(public, api.TLS(own.get)), server.Public()) }()
-	go func() { ends <- api.Serve(ctx, operators, server.Operator()) }()
+	go func() { ends <- api.Serve(ctx, public, api.TLS(own.get), server.Public()) }()
+	go func() { ends <- api.Serve(ctx, operators, nil, server.Operator()) }()
 	first := <-ends // by ctx, or because its listener failed: both end
 	cancel()
 	return errors.Join(first, <-ends)

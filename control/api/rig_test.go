@@ -103,7 +103,7 @@ func (r *rig) listen() {
 	r.url = "https://" + l.Addr().String()
 	ctx, done := r.t.Context(), make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, tls.NewListener(l, TLS(func() (*tls.Certificate, error) { return certificate, nil })), r.public.Public())
+		done <- Serve(ctx, l, TLS(func() (*tls.Certificate, error) { return certificate, nil }), r.public.Public())
 	}()
 	r.t.Cleanup(func() { // the test's context has ended
 		if err := <-done; err != nil {

@@ -3,14 +3,10 @@
 package api
 
 import (
-	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"io"
-	stdlog "log"
-	"net"
 	"net/http"
 	"time"
 
@@ -190,50 +186,4 @@ func (s *Server) showMetrics(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Content-Type", metrics.ContentType)
 	_, err := w.Write(m.Bytes())
 	return err
-}
-
-// Limits on connections of either door.
-const (
-	headerTime = 5 * time.Second
-	bodyTime   = 15 * time.Second
-	idleTime   = time.Minute
-	maxHeader  = 16 << 10
-	drainTime  = 5 * time.Second
-)
-
-// Serve answers on l until ctx ends, then lets running requests finish for a few
-// seconds and returns nil. It closes l.
-func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime, WriteTimeout: 2 * bodyTime, IdleTimeout: idleTime,
-		MaxHeaderBytes: maxHeader, ErrorLog: stdlog.New(io.Discard, "", 0), // peers' mistakes are theirs
-	}
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-		defer cancel()
-		if srv.Shutdown(drain) != nil {
-			srv.Close()
-		}
-	})
-	err := srv.Serve(l)
-	if !stop() {
-		<-stopped
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
-}
-
-// TLS is the configuration of the HTTPS door. Clients may show a certificate, of
-// any issuer: who they are is for each request to judge, by today's records.
-func TLS(certificate func() (*tls.Certificate, error)) *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS13,
-		ClientAuth:     tls.RequestClientCert,
-		NextProtos:     []string{"h2", "http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate() },
-	}
 }
