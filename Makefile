@@ -47,7 +47,7 @@ prepare: ## fetch QEMU, guest kernels, packages (all targets do what they need)
 build: ## the programs, into build/
 	$(FETCH) packages go
 	@mkdir -p $(BUILD)
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm ./cmd/coprocd ./cmd/vtpmctl ./cmd/vtpm-control ./cmd/hwvtpm-libvirt-hook ./guest/cmd/vtpm-agent
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm ./cmd/coprocd ./cmd/vtpmctl ./cmd/vtpm-control ./cmd/hwvtpm-libvirt-hook ./cmd/hwvtpm-swtpm ./guest/cmd/vtpm-agent
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/hwvtpm-engine
 
 .PHONY: driver
@@ -112,7 +112,9 @@ install: man ## programs, manual, systemd units, libvirt hook, QEMU's descriptio
 	install -d -m 0755 $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(VHOSTUSERDIR) $(DESTDIR)$(UNITDIR) \
 		$(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(HOOKDIR)
 	install -m 0755 $(addprefix $(BUILD)/,vhost-user-vtpm vtpmctl coprocd hwvtpm-libvirt-hook) $(DESTDIR)$(PREFIX)/bin
-	install -m 0755 $(BUILD)/hwvtpm-engine $(DESTDIR)$(LIBEXECDIR)
+	install -m 0755 $(addprefix $(BUILD)/,hwvtpm-engine hwvtpm-swtpm) $(DESTDIR)$(LIBEXECDIR)
+	install -d -m 0755 $(DESTDIR)$(LIBEXECDIR)/swtpm-compat
+	for name in swtpm swtpm_setup swtpm_ioctl; do ln -sfn ../hwvtpm-swtpm $(DESTDIR)$(LIBEXECDIR)/swtpm-compat/$$name; done
 	install -m 0644 $(BUILD)/man/*.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 0644 $(BUILD)/man/*.8 $(DESTDIR)$(MANDIR)/man8
 	install -m 0644 packaging/hwvtpm.sysusers $(DESTDIR)$(SYSUSERSDIR)/hwvtpm.conf

@@ -24,12 +24,14 @@ type Coprocd struct {
 	KeyFile string // of the slot
 	*process
 
-	rig *Rig
+	rig   *Rig
+	flags []string
 }
 
-// StartCoprocd starts a coprocd on a new store and makes a slot in it.
-func (r *Rig) StartCoprocd(ctx context.Context) (*Coprocd, error) {
-	c := &Coprocd{Socket: r.path("coprocd"), Slot: "vm", KeyFile: filepath.Join(r.dir, "vm.key"), rig: r}
+// StartCoprocd starts a coprocd on a new store, with more flags if there are
+// any, and makes a slot in it.
+func (r *Rig) StartCoprocd(ctx context.Context, flags ...string) (*Coprocd, error) {
+	c := &Coprocd{Socket: r.path("coprocd"), Slot: "vm", KeyFile: filepath.Join(r.dir, "vm.key"), rig: r, flags: flags}
 	if err := c.start(); err != nil {
 		return nil, err
 	}
@@ -48,9 +50,11 @@ func (r *Rig) StartCoprocd(ctx context.Context) (*Coprocd, error) {
 }
 
 func (c *Coprocd) start() (err error) {
-	c.process, err = startProcess("coprocd", c.rig.log("coprocd"), nil, c.rig.Env.Program("coprocd"),
+	argv := append([]string{c.rig.Env.Program("coprocd"),
 		"--store", filepath.Join(c.rig.dir, "store"), "--socket", c.Socket,
-		"--engine", c.rig.Env.Program("hwvtpm-engine"), "--worker-uid", "-1") // other users may not get at the program
+		"--engine", c.rig.Env.Program("hwvtpm-engine"), "--worker-uid", "-1"}, // other users may not get at the program
+		c.flags...)
+	c.process, err = startProcess("coprocd", c.rig.log("coprocd"), nil, argv...)
 	return err
 }
 

@@ -46,6 +46,9 @@ func NewRig(env *Env, logs string) (*Rig, error) {
 // StateDir is the folder of the vTPM's state.
 func (r *Rig) StateDir() string { return filepath.Join(r.dir, "state") }
 
+// Dir is the rig's folder, which Close removes: short enough a name for sockets.
+func (r *Rig) Dir() string { return r.dir }
+
 // path returns a fresh path in the rig's folder.
 func (r *Rig) path(kind string) string {
 	r.mu.Lock()
