@@ -259,8 +259,8 @@ func loadBlob(c *control, kind uint32, file string) error {
 	if len(blob) > maxBlob {
 		return fmt.Errorf("%s has more than %d bytes", file, maxBlob)
 	}
-	// What this program reads out is sealed, and says so.
-	body := order.AppendUint32(order.AppendUint32(nil, 2), kind)
+	// No flags, as with swtpm: the state itself says how it is sealed.
+	body := order.AppendUint32(order.AppendUint32(nil, 0), kind)
 	body = order.AppendUint32(body, uint32(len(blob)))
 	_, err = c.ask(cmdSetStateBlob, append(body, blob...), 0)
 	return err
