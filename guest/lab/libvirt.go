@@ -68,7 +68,7 @@ func (l *Libvirt) awaitDaemon(ctx context.Context) error {
 		if pid := childNamed(l.cmd.Process.Pid, "bash"); pid != 0 {
 			l.init = strconv.Itoa(pid)
 			// Before it is there, virsh would start one of its own.
-			if _, err := os.Stat("/proc/" + l.init + "/root/run/libvirt/libvirt-sock"); err == nil {
+			if _, err := os.Stat(filepath.Join("/proc", l.init, "root", "run/libvirt/libvirt-sock")); err == nil {
 				if _, err := l.Virsh(ctx, "version"); err == nil {
 					return nil
 				}
