@@ -113,13 +113,14 @@ func (v *Verifier) bindingChain(text string) (*ekChain, error) {
 // revoked checks the certificates of chains against the lists: each that an
 // authority issued must be covered by a current list of that authority.
 func (v *Verifier) revoked(chains ...chain) error {
+	checked := signatures{}
 	for _, certs := range chains {
 		for i, c := range certs[:len(certs)-1] {
 			issuer := certs[i+1]
 			if issuer.KeyUsage&x509.KeyUsageCRLSign == 0 {
 				continue // a host or card, which has no list: its own certificate is revoked
 			}
-			if err := v.covered(c, issuer); err != nil {
+			if err := v.covered(c, issuer, checked); err != nil {
 				return err
 			}
 		}
@@ -129,14 +130,14 @@ func (v *Verifier) revoked(chains ...chain) error {
 
 // covered says whether a current list of the issuer does not have the certificate.
 // An old list still revokes.
-func (v *Verifier) covered(c, issuer *x509.Certificate) error {
+func (v *Verifier) covered(c, issuer *x509.Certificate, checked signatures) error {
 	var current bool
 	var why error
 	for _, list := range v.Lists {
 		if !bytes.Equal(list.RawIssuer, issuer.RawSubject) {
 			continue
 		}
-		if err := usable(list, issuer); err != nil {
+		if err := checked.usable(list, issuer); err != nil {
 			why = err
 			continue
 		}
@@ -158,6 +159,25 @@ func (v *Verifier) covered(c, issuer *x509.Certificate) error {
 		return why
 	}
 	return fmt.Errorf("there is no revocation list of %q", issuer.Subject.CommonName)
+}
+
+// signatures has what usable found of a list and an issuer, since most
+// issuers have more than one certificate in the chains.
+type signatures map[signature]error
+
+type signature struct {
+	list   *x509.RevocationList
+	issuer string // DER of its certificate
+}
+
+func (s signatures) usable(list *x509.RevocationList, issuer *x509.Certificate) error {
+	k := signature{list, string(issuer.Raw)}
+	err, known := s[k]
+	if !known {
+		err = usable(list, issuer)
+		s[k] = err
+	}
+	return err
 }
 
 // usable says whether a list is the issuer's, and a whole one.
