@@ -12,6 +12,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -227,7 +228,11 @@ func TestSupervisorStartsADeadBackendAgain(t *testing.T) {
 	h.must(uuid, "vm1", "prepare", "begin")
 	defer h.must(uuid, "vm1", "release", "end")
 	first := h.backend("vm1")
-	if err := exec.Command("kill", "-9", first).Run(); err != nil {
+	pid, err := strconv.Atoi(first)
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {

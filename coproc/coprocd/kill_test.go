@@ -13,6 +13,7 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/admin"
+	"hwvtpm/coproc/coproctest"
 )
 
 // TestKillWorkers: workers die at random while guests use their TPMs. No write
@@ -97,6 +98,7 @@ func TestHungWorker(t *testing.T) {
 	if err := unix.Kill(h.WorkerPID, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	coproctest.AwaitStopped(t, h.WorkerPID)
 	resp := make([]byte, coproc.MaxTransfer)
 	n, err := g.slot.Execute(t.Context(), coproc.Command{Bytes: testCommand, Timeout: 100 * time.Millisecond}, resp)
 	if want := []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x09}; err != nil || !bytes.Equal(resp[:n], want) {

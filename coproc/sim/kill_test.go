@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc"
+	"hwvtpm/coproc/coproctest"
 	"hwvtpm/coproc/coproctest/tpmtest"
 	"hwvtpm/coproc/internal/slot"
 )
@@ -194,6 +195,7 @@ func TestHungWorker(t *testing.T) {
 	r.tpm.Extend(10, "kept")
 	pcr := r.tpm.PCR(10)
 	r.signal(unix.SIGSTOP)
+	coproctest.AwaitStopped(t, r.worker().cmd.Process.Pid)
 	if _, err := tpmtest.ExtendCommand(10, "lost").Execute(r.tpm); !errors.Is(err, tpm2.TPMRCCanceled) {
 		t.Errorf("command to a hung worker: %v, want TPM_RC_CANCELED", err)
 	}
