@@ -38,7 +38,7 @@ func TestLife(t *testing.T) {
 	if code := d.wait(); code != exitOK {
 		t.Errorf("exit code %d", code)
 	}
-	if !strings.Contains(d.log.String(), "no rollback protection") || !strings.Contains(d.log.String(), "in clear in "+filepath.Join(d.store, "key")) {
+	if !d.tells("no rollback protection") || !d.tells("in clear in "+filepath.Join(d.store, "key")) {
 		t.Errorf("the log does not say how the key is kept:\n%s", d.log)
 	}
 	d.start()

@@ -147,8 +147,8 @@ func TestHostTPM(t *testing.T) {
 	plain := d.args
 	d.args = append(plain[:len(plain):len(plain)], "--adopt", "restored the backup of Monday")
 	d.start()
-	if log := d.log.String(); !strings.Contains(log, "restored the backup of Monday") {
-		t.Errorf("the log does not tell of the adoption:\n%s", log)
+	if !d.tells("restored the backup of Monday") {
+		t.Errorf("the log does not tell of the adoption:\n%s", d.log.String())
 	}
 	d.end(unix.SIGTERM)
 	d.args = plain

@@ -190,6 +190,16 @@ func (d *daemon) end(sig unix.Signal) int {
 	return d.wait()
 }
 
+// tells waits until the daemon's log, which comes by a pipe, has this text.
+func (d *daemon) tells(text string) bool {
+	for deadline := time.Now().Add(hang); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if strings.Contains(d.log.String(), text) {
+			return true
+		}
+	}
+	return false
+}
+
 // refuses starts the program and checks that it ends at once, with a code and an
 // explanation.
 func (d *daemon) refuses(code int, why string) {
