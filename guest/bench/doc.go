@@ -9,7 +9,7 @@
 // A figure is the median over the rounds of each round's percentile. All of
 // this is wall-clock time as a client sees it; nothing is subtracted.
 //
-//   - guest: raw commands on /dev/tpm0 of three virtual machines with the same
+//   - guest: raw commands on /dev/tpm0 of six virtual machines with the same
 //     kernel and the same QEMU, of which only the one being measured runs.
 //   - host: the same commands without a virtual machine. Our side goes from the
 //     kick to the call of a real vhost-user session, swtpm's is one write and

@@ -30,6 +30,8 @@ type GuestRow struct {
 	Packed    Dist    `json:"packed"`     // hwvtpm, packed ring
 	CRB       Dist    `json:"crb"`        // swtpm behind tpm-crb
 	TIS       Dist    `json:"tis"`        // swtpm behind tpm-tis
+	OurCRB    Dist    `json:"our_crb"`    // hwvtpm behind tpm-crb
+	OurTIS    Dist    `json:"our_tis"`    // hwvtpm behind tpm-tis
 	Ratio     float64 `json:"ratio"`      // split / crb, medians
 	MeanRatio float64 `json:"mean_ratio"` // split / crb, means
 	// Processor time per command on the split ring. Making the key that a
@@ -44,10 +46,17 @@ const (
 	guestPacked
 	guestCRB
 	guestTIS
+	guestOurCRB
+	guestOurTIS
 	guests
 )
 
-var guestNames = [guests]string{"virtio, split", "virtio, packed", "tpm-crb", "tpm-tis"}
+var guestNames = [guests]string{
+	"virtio, split", "virtio, packed", "tpm-crb and swtpm", "tpm-tis and swtpm", "tpm-crb and hwvtpm", "tpm-tis and hwvtpm",
+}
+
+// guestModels are those of QEMU's own devices.
+var guestModels = [guests]string{guestCRB: "tpm-crb", guestTIS: "tpm-tis", guestOurCRB: "tpm-crb", guestOurTIS: "tpm-tis"}
 
 // machine is a virtual machine that is paused but for its turns.
 type machine struct {
@@ -95,12 +104,17 @@ func (g *guestBench) boot(ctx context.Context, env *lab.Env, logs string, i int)
 			return err
 		}
 		opts.TPM = lab.VirtioTPM{Backend: m.backend, Props: map[string]any{"packed": i == guestPacked}}
+	case guestOurCRB, guestOurTIS:
+		if m.backend, err = m.rig.StartBackend(ctx, lab.BackendOptions{Emulator: true}); err != nil {
+			return err
+		}
+		opts.TPM = lab.EmulatorTPM{Backend: m.backend, Model: guestModels[i]}
 	default:
 		peer, err := m.rig.StartSwtpm(ctx)
 		if err != nil {
 			return err
 		}
-		opts.TPM = lab.EmulatorTPM{Swtpm: peer, Model: guestNames[i]}
+		opts.TPM = lab.EmulatorTPM{Swtpm: peer, Model: guestModels[i]}
 	}
 	for _, pid := range newChildren(others) {
 		m.servers = append(append(m.servers, pid), children(pid)...)
@@ -200,6 +214,7 @@ func (g *guestBench) measure(ctx context.Context, command string) (GuestRow, err
 		Command: command,
 		Split:   all[guestSplit].dist(), Packed: all[guestPacked].dist(),
 		CRB: all[guestCRB].dist(), TIS: all[guestTIS].dist(),
+		OurCRB: all[guestOurCRB].dist(), OurTIS: all[guestOurTIS].dist(),
 		EngineCPU: engine / commands, BackendCPU: backend / commands,
 	}
 	row.Ratio = ratio(row.Split.P50, row.CRB.P50)

@@ -16,7 +16,7 @@ import (
 var reportText string
 
 var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"verdicts": verdictTable, "causes": causeList, "guest": guestTable, "stages": stageTable, "host": hostTable, "cpu": cpuTable,
+	"verdicts": verdictTable, "causes": causeList, "guest": guestTable, "stock": stockTable, "stages": stageTable, "host": hostTable, "cpu": cpuTable,
 	"starts": startTable, "memory": memoryTable, "nv": nvTable, "allocations": allocTable,
 	"rates": rateTable, "resume": resumeTable, "cardmemory": cardMemoryTable, "creates": createTable,
 }).Parse(reportText))
@@ -56,6 +56,15 @@ func guestTable(g *GuestReport) string {
 	t := newTable("p50 / p99 / mean", "processors", "hwvtpm, split", "hwvtpm, packed", "swtpm, tpm-crb", "swtpm, tpm-tis", "split / crb", "of means")
 	for _, r := range g.Rows {
 		t.add(label(r.Command), r.Placement, triple(r.Split), triple(r.Packed), triple(r.CRB), triple(r.TIS), times(r.Ratio), times(r.MeanRatio))
+	}
+	return t.String()
+}
+
+func stockTable(g *GuestReport) string {
+	t := newTable("p50 / p99 / mean", "processors", "hwvtpm, tpm-crb", "swtpm, tpm-crb", "ratio", "hwvtpm, tpm-tis", "swtpm, tpm-tis", "ratio")
+	for _, r := range g.Rows {
+		t.add(label(r.Command), r.Placement, triple(r.OurCRB), triple(r.CRB), times(ratio(r.OurCRB.P50, r.CRB.P50)),
+			triple(r.OurTIS), triple(r.TIS), times(ratio(r.OurTIS.P50, r.TIS.P50)))
 	}
 	return t.String()
 }
