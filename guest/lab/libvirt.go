@@ -91,7 +91,7 @@ func (l *Libvirt) Virsh(ctx context.Context, args ...string) (string, error) {
 
 // Run runs a program in the namespaces and gives what it prints.
 func (l *Libvirt) Run(ctx context.Context, argv ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", l.init, "--mount", "--pid", "--net", "--ipc"}, argv...)...)
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", l.init, "--mount", "--root", "--pid", "--net", "--ipc"}, argv...)...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
