@@ -66,6 +66,9 @@ func (h *cardHost) connect(ctx context.Context, socket string) (err error) {
 		}
 	}
 	h.admin = admin.New(h.conn)
+	if _, err = h.admin.Identify(ctx); err != nil { // who says nothing for a while is hung up on
+		return err
+	}
 	h.card, err = coprocd.Open(coprocd.Config{
 		Socket: socket,
 		Key: func(string) (ed25519.PrivateKey, error) {
