@@ -98,7 +98,7 @@ func TestActivation(t *testing.T) {
 			defer f.Close()
 			// LISTEN_PID is the daemon's own.
 			d.cmd = exec.Command("/bin/sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh",
-				filepath.Join(programs, "coprocd"), "--store", d.store, "--vfio-user", filepath.Join(d.dir, "v"))
+				built.Path(t, "coprocd"), "--store", d.store, "--vfio-user", filepath.Join(d.dir, "v"))
 			d.cmd.Env = []string{"NOTIFY_SOCKET=" + filepath.Join(d.dir, "notify")}
 			d.cmd.ExtraFiles = []*os.File{f} // descriptor 3
 			d.cmd.Stderr = d.log

@@ -6,9 +6,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
-	"errors"
-	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -24,51 +21,17 @@ import (
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/admin"
 	driver "hwvtpm/coproc/coprocd"
+	"hwvtpm/coproc/coproctest/programs"
 	"hwvtpm/coproc/coproctest/tpmtest"
 )
 
 // hang guards every wait.
 const hang = time.Minute
 
-// programs is the directory of the programs, built once for all tests.
-var programs string
+// built is the daemon and its engine.
+var built = programs.New("coprocd", "hwvtpm-engine")
 
-func TestMain(m *testing.M) {
-	os.Exit(runTests(m))
-}
-
-func runTests(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "hwvtpm-coprocd")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	programs = dir
-	noticeSources("../../firmware")
-	err = os.Chmod(dir, 0o755) // workers have users of their own
-	for program, cgo := range map[string]string{"coprocd": "0", "hwvtpm-engine": "1"} {
-		cmd := exec.Command("go", "build", "-o", dir+"/", "hwvtpm/cmd/"+program)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
-		if out, berr := cmd.CombinedOutput(); berr != nil {
-			err = errors.Join(err, fmt.Errorf("build %s: %w\n%s", program, berr, out))
-		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
-}
-
-// noticeSources looks at the sources, so that go test does not take a result from
-// its cache after they changed.
-func noticeSources(dir string) {
-	filepath.WalkDir(dir, func(path string, _ fs.DirEntry, _ error) error {
-		_, err := os.Stat(path)
-		return err
-	})
-}
+func TestMain(m *testing.M) { os.Exit(built.Main(m)) }
 
 // daemon is a coprocd that a test starts and ends as it likes.
 type daemon struct {
@@ -135,7 +98,7 @@ func newDaemon(t testing.TB, args ...string) *daemon {
 func (d *daemon) launch() {
 	d.t.Helper()
 	args := append([]string{"--store", d.store, "--socket", d.socket, "--log-level", "debug"}, d.args...)
-	d.cmd = exec.Command(filepath.Join(programs, "coprocd"), args...)
+	d.cmd = exec.Command(built.Path(d.t, "coprocd"), args...)
 	d.cmd.Env = append(d.env, "NOTIFY_SOCKET="+filepath.Join(d.dir, "notify"))
 	d.cmd.Stderr = d.log
 	if d.creds != nil {

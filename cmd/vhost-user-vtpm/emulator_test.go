@@ -18,10 +18,7 @@ import (
 
 // The other face: QEMU's part is played for two machines, one after the other.
 func TestEmulatorSocket(t *testing.T) {
-	dir, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := built.Dir(t)
 	socket := filepath.Join(t.TempDir(), "s")
 	p := &program{t: t, socket: socket, log: &lockedBuffer{}, done: make(chan error, 1)}
 	p.cmd = exec.Command(filepath.Join(dir, "vhost-user-vtpm"),

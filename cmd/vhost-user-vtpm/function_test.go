@@ -23,16 +23,12 @@ import (
 // startFunction starts a card that is a PCI function, and gives its socket.
 func startFunction(t *testing.T) string {
 	t.Helper()
-	programs, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir, err := os.MkdirTemp("", "card") // short, for the socket's name
 	if err != nil {
 		t.Fatal(err)
 	}
 	socket, log := filepath.Join(dir, "s"), &lockedBuffer{}
-	cmd := exec.Command(filepath.Join(programs, "coprocd"), "--vfio-user", socket, "--store", filepath.Join(dir, "store"), "--worker-uid", "-1")
+	cmd := exec.Command(built.Path(t, "coprocd"), "--vfio-user", socket, "--store", filepath.Join(dir, "store"), "--worker-uid", "-1")
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

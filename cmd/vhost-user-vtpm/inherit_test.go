@@ -14,10 +14,7 @@ import (
 // The engine gets its own descriptors and no others: neither QEMU's socket,
 // which leads to guest memory, nor what the launcher has left open.
 func TestEngineInheritsNothing(t *testing.T) {
-	dir, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := built.Dir(t)
 	engine := filepath.Join(t.TempDir(), "engine")
 	script := "#!/bin/sh\nfor f in 5 6 7; do if [ -e /proc/$$/fd/$f ]; then echo leaked $f >&2; fi; done\necho looked >&2\n"
 	if err := os.WriteFile(engine, []byte(script), 0o700); err != nil {

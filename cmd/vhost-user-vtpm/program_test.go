@@ -16,33 +16,15 @@ import (
 	"testing"
 	"time"
 
+	"hwvtpm/coproc/coproctest/programs"
 	"hwvtpm/vhostuser/vhostusertest"
 	"hwvtpm/vtpm"
 )
 
-// programs builds the programs once for all tests of this package.
-var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "hwvtpm-programs")
-	if err != nil {
-		return "", err
-	}
-	for name, cgo := range map[string]string{"vhost-user-vtpm": "0", "hwvtpm-engine": "1", "coprocd": "0"} {
-		cmd := exec.Command("go", "build", "-o", dir+"/", "hwvtpm/cmd/"+name)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return dir, fmt.Errorf("building %s: %w\n%s", name, err, out)
-		}
-	}
-	return dir, nil
-})
+// built is the programs that the tests run.
+var built = programs.New("vhost-user-vtpm", "hwvtpm-engine", "coprocd")
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir, _ := programs(); dir != "" {
-		os.RemoveAll(dir)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(built.Main(m)) }
 
 // program is a running vhost-user-vtpm.
 type program struct {
@@ -82,10 +64,7 @@ func launch(t *testing.T, state string, args ...string) *program {
 
 func launchWith(t *testing.T, args ...string) *program {
 	t.Helper()
-	dir, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := built.Dir(t)
 	p := &program{t: t, socket: filepath.Join(t.TempDir(), "s"), log: &lockedBuffer{}, done: make(chan error, 1)}
 	p.cmd = exec.Command(filepath.Join(dir, "vhost-user-vtpm"), append([]string{"--socket-path", p.socket}, args...)...)
 	p.cmd.Stderr = p.log

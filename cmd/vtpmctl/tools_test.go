@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/coproc/coproctest/programs"
 )
 
 // toolsRig is a coprocd with one slot, and the tools of the TCG's software stack
@@ -40,12 +42,8 @@ func newToolsRig(t *testing.T) *toolsRig {
 		"HWVTPM_SOCKET="+dir+"/s", "HWVTPM_KEYS="+dir+"/keys",
 		"TPM2TOOLS_TCTI=cmd:vtpmctl raw --slot vm",
 	)}
-	for name, cgo := range map[string]string{"vtpmctl": "0", "coprocd": "0", "hwvtpm-engine": "1"} {
-		cmd := exec.Command("go", "build", "-o", dir+"/", "hwvtpm/cmd/"+name)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("building %s: %v\n%s", name, err, out)
-		}
+	if err := programs.Build(dir, "vtpmctl", "coprocd", "hwvtpm-engine"); err != nil {
+		t.Fatal(err)
 	}
 	r.startDaemon()
 	return r

@@ -10,8 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"hwvtpm/coproc"
+	"hwvtpm/coproc/coproctest/programs"
 	"hwvtpm/coproc/sim"
 )
 
@@ -30,41 +29,16 @@ func encodeECDSA(r, s []byte) ([]byte, error) {
 	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(r), new(big.Int).SetBytes(s)})
 }
 
-// built is the folder of the worker program, once there is one.
-var built atomic.Pointer[string]
-
-// engine is the worker program, built once for all tests of a package.
-var engine = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "hwvtpm-control")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, sim.EngineName)
-	built.Store(&dir)
-	out, err := exec.Command("go", "build", "-o", path, "hwvtpm/cmd/hwvtpm-engine").CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("build engine: %w\n%s", err, out)
-	}
-	return path, err
-})
+// built is the worker program.
+var built = programs.New(sim.EngineName)
 
 // Main runs a package's tests and removes what StartSim built.
-func Main(m *testing.M) int {
-	code := m.Run()
-	if dir := built.Load(); dir != nil {
-		os.RemoveAll(*dir)
-	}
-	return code
-}
+func Main(m *testing.M) int { return built.Main(m) }
 
 // StartSim gives a new TPM of a simulated card.
 func StartSim(t testing.TB) *TPM {
 	t.Helper()
-	path, err := engine()
-	if err != nil {
-		t.Fatal(err)
-	}
-	card, err := sim.Open(sim.Config{Dir: filepath.Join(t.TempDir(), "tpm"), EnginePath: path})
+	card, err := sim.Open(sim.Config{Dir: filepath.Join(t.TempDir(), "tpm"), EnginePath: built.Path(t, sim.EngineName)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,6 @@ import (
 // daemon is the real coprocd, which may be killed and started again.
 type daemon struct {
 	t           testing.TB
-	programs    string
 	dir, socket string
 	args        []string
 
@@ -35,7 +34,7 @@ type daemon struct {
 func startDaemon(t testing.TB, args ...string) *daemon {
 	t.Helper()
 	dir := t.TempDir()
-	d := &daemon{t: t, programs: built(t), dir: filepath.Join(dir, "store"), socket: filepath.Join(dir, "s"), args: args}
+	d := &daemon{t: t, dir: filepath.Join(dir, "store"), socket: filepath.Join(dir, "s"), args: args}
 	d.start()
 	t.Cleanup(func() { d.end(unix.SIGTERM) })
 	d.admin(func(ctx context.Context, c *admin.Client) error { _, err := c.Identify(ctx); return err })
@@ -43,8 +42,8 @@ func startDaemon(t testing.TB, args ...string) *daemon {
 }
 
 func (d *daemon) start() {
-	cmd := exec.Command(filepath.Join(d.programs, "coprocd"), append([]string{
-		"--store", d.dir, "--socket", d.socket, "--engine", filepath.Join(d.programs, "hwvtpm-engine"),
+	cmd := exec.Command(built.Path(d.t, "coprocd"), append([]string{
+		"--store", d.dir, "--socket", d.socket, "--engine", built.Path(d.t, "hwvtpm-engine"),
 	}, d.args...)...)
 	cmd.Stderr = testWriter{d.t}
 	cmd.WaitDelay = time.Second

@@ -67,7 +67,7 @@ func startCoprocd(t testing.TB) *coprocd {
 
 func (d *coprocd) start() {
 	d.t.Helper()
-	d.cmd = exec.Command(filepath.Join(programs, "coprocd"), "--vfio-user", d.socket, "--store", filepath.Join(d.dir, "store"))
+	d.cmd = exec.Command(built.Path(d.t, "coprocd"), "--vfio-user", d.socket, "--store", filepath.Join(d.dir, "store"))
 	d.cmd.Stderr = testWriter{d.t}
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)

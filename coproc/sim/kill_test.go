@@ -253,7 +253,7 @@ func TestNoWorker(t *testing.T) {
 	dir := t.TempDir()
 	cfg := testConfig(t, filepath.Join(dir, "tpm"))
 	cfg.EnginePath = filepath.Join(dir, EngineName)
-	if err := os.Link(enginePath, cfg.EnginePath); err != nil {
+	if err := os.Link(built.Path(t, EngineName), cfg.EnginePath); err != nil {
 		t.Skipf("no hard link to the engine: %v", err)
 	}
 	r := startSlot(t, cfg)
@@ -267,7 +267,7 @@ func TestNoWorker(t *testing.T) {
 			t.Fatalf("Execute without a worker = %x, %v, want TPM_RC_FAILURE and ErrFailed", resp, err)
 		}
 	}
-	if err := os.Link(enginePath, cfg.EnginePath); err != nil {
+	if err := os.Link(built.Path(t, EngineName), cfg.EnginePath); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Reset(t.Context()); err != nil {

@@ -3,43 +3,13 @@
 package sim
 
 import (
-	"fmt"
-	"io/fs"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
+
+	"hwvtpm/coproc/coproctest/programs"
 )
 
-// enginePath is the worker program, built once for all tests.
-var enginePath string
+// built is the worker's program.
+var built = programs.New(EngineName)
 
-func TestMain(m *testing.M) {
-	os.Exit(runTests(m))
-}
-
-func runTests(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "hwvtpm-sim")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	enginePath = filepath.Join(dir, EngineName)
-	noticeSources("../../firmware")
-	out, err := exec.Command("go", "build", "-o", enginePath, "hwvtpm/cmd/hwvtpm-engine").CombinedOutput()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "build engine: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
-}
-
-// noticeSources looks at the worker's sources, so that go test does not take
-// a result from its cache after they changed.
-func noticeSources(dir string) {
-	filepath.WalkDir(dir, func(path string, _ fs.DirEntry, _ error) error {
-		_, err := os.Stat(path)
-		return err
-	})
-}
+func TestMain(m *testing.M) { os.Exit(built.Main(m)) }

@@ -74,7 +74,7 @@ func TestOpenWithoutEngine(t *testing.T) {
 func TestRelativePaths(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	if err := os.Symlink(enginePath, EngineName); err != nil {
+	if err := os.Symlink(built.Path(t, EngineName), EngineName); err != nil {
 		t.Fatal(err)
 	}
 	cfg := testConfig(t, "tpm")

@@ -19,7 +19,7 @@ var (
 
 func testConfig(t testing.TB, dir string) Config {
 	log := hclog.New(&hclog.LoggerOptions{Output: testWriter{t}, Level: hclog.Info})
-	return Config{Dir: dir, EnginePath: enginePath, Logger: log}
+	return Config{Dir: dir, EnginePath: built.Path(t, EngineName), Logger: log}
 }
 
 // testWriter sends the log to the test's output.

@@ -23,7 +23,7 @@ import (
 // realConfig is a card with the real engine.
 func realConfig(t testing.TB) Config {
 	cfg := fakeConfig(t)
-	cfg.Engine = enginePath
+	cfg.Engine = built.Path(t, "hwvtpm-engine")
 	if os.Geteuid() == 0 {
 		cfg.WorkerUID = 400000
 	}

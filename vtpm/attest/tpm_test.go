@@ -30,7 +30,7 @@ type tpm struct {
 // newTPM starts a TPM; with a map it shows the PCRs of a host.
 func newTPM(t testing.TB, m *coproc.PCRMap) *tpm {
 	t.Helper()
-	card, err := sim.Open(sim.Config{Dir: filepath.Join(t.TempDir(), "tpm"), EnginePath: ok[string](t)(engine())})
+	card, err := sim.Open(sim.Config{Dir: filepath.Join(t.TempDir(), "tpm"), EnginePath: built.Path(t, sim.EngineName)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -281,7 +281,7 @@ func startOurs(t *testing.T) string {
 
 func simSlot(t testing.TB) coproc.Slot {
 	t.Helper()
-	card, err := sim.Open(sim.Config{Dir: filepath.Join(t.TempDir(), "tpm"), EnginePath: enginePath})
+	card, err := sim.Open(sim.Config{Dir: filepath.Join(t.TempDir(), "tpm"), EnginePath: built.Path(t, sim.EngineName)})
 	if err != nil {
 		t.Fatal(err)
 	}
