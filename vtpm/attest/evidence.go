@@ -97,6 +97,22 @@ func Parse(text []byte) (*Evidence, error) {
 	return e, nil
 }
 
+// ParseMachine reads the machine's layer alone, as a guest hands it to its host: the
+// member vm of evidence. It is as strict as Parse.
+func ParseMachine(text []byte) (*Machine, error) {
+	if len(text) > MaxEvidence {
+		return nil, fmt.Errorf("%w: %d bytes of a machine's layer, more than %d", ErrFormat, len(text), MaxEvidence)
+	}
+	m := &Machine{}
+	if err := decode(text, m); err != nil {
+		return nil, err
+	}
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
 // Marshal writes evidence, indented.
 func (e *Evidence) Marshal() ([]byte, error) {
 	if err := e.check(); err != nil {
@@ -118,7 +134,7 @@ func (e *Evidence) check() error {
 	default:
 		return fmt.Errorf("%w: pcr-map is %.20q, not map, evidence or off", ErrFormat, e.PCRMap)
 	}
-	if err := e.VM.check("vm"); err != nil {
+	if err := e.VM.check(); err != nil {
 		return err
 	}
 	if e.Host != nil {
@@ -132,7 +148,6 @@ func (e *Evidence) check() error {
 		least int
 		most  int
 	}{
-		{"vm chain", len(e.VM.Chain), 1, MaxChain},
 		{"binding chain", len(e.Binding.Chain), 1, MaxChain},
 		{"ek-public", len(e.Binding.EKPublic), 1, maxStruct},
 		{"statement", len(e.Binding.Statement), 1, maxSigned},
@@ -157,6 +172,13 @@ func (q *Quote) check(name string) error {
 		return err
 	}
 	return bounded(name+" signature", len(q.Signature), 1, maxStruct)
+}
+
+func (m *Machine) check() error {
+	if err := m.Layer.check("vm"); err != nil {
+		return err
+	}
+	return bounded("vm chain", len(m.Chain), 1, MaxChain)
 }
 
 func (l *Layer) check(name string) error {

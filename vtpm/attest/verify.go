@@ -59,12 +59,10 @@ func (v *Verifier) Verify(ev *Evidence, nonce []byte) (*Result, error) {
 }
 
 func (v *Verifier) judge(ev *Evidence, nonce []byte) *judgement {
-	j := &judgement{Verifier: v, policy: v.Policy, ev: ev, nonce: nonce, res: &Result{}}
-	if j.policy == nil {
-		j.policy = &Policy{}
-	}
+	j := v.begin(ev, nonce)
 	j.chains()
 	j.machine()
+	j.vmLog = j.log(ClaimVMLog, ClaimVMPCRs, &ev.VM.Layer, &j.policy.VM)
 	j.binding()
 	j.hostLayer()
 	j.equality()
@@ -73,12 +71,17 @@ func (v *Verifier) judge(ev *Evidence, nonce []byte) *judgement {
 	return j
 }
 
+func (v *Verifier) begin(ev *Evidence, nonce []byte) *judgement {
+	j := &judgement{Verifier: v, policy: v.Policy, ev: ev, nonce: nonce, res: &Result{}}
+	if j.policy == nil {
+		j.policy = &Policy{}
+	}
+	return j
+}
+
 func (j *judgement) chains() {
 	r := j.res
-	certs, vm, err := j.vmChain(j.ev.VM.Chain)
-	if r.add(ClaimVMChain, true, fmt.Sprintf("the AIK of the machine %s is certified, by a chain to a root", vm), err) {
-		j.aik, j.aikVM = certs, vm
-	}
+	j.machineChain()
 	ek, err := j.bindingChain(j.ev.Binding.Chain)
 	reason := ""
 	if err == nil {
@@ -95,7 +98,14 @@ func (j *judgement) chains() {
 	}
 }
 
-// machine judges the layer of the machine.
+func (j *judgement) machineChain() {
+	certs, vm, err := j.vmChain(j.ev.VM.Chain)
+	if j.res.add(ClaimVMChain, true, fmt.Sprintf("the AIK of the machine %s is certified, by a chain to a root", vm), err) {
+		j.aik, j.aikVM = certs, vm
+	}
+}
+
+// machine judges the layer of the machine, but for its log.
 func (j *judgement) machine() {
 	r, layer := j.res, &j.ev.VM.Layer
 	if r.ready(ClaimVMQuote, true, ClaimVMChain) {
@@ -108,7 +118,6 @@ func (j *judgement) machine() {
 		r.add(ClaimVMFresh, true, "the quote answers the nonce", j.answers(j.vm, j.nonce))
 	}
 	j.values(ClaimVMPCRs, ClaimVMQuote, true, j.vm, layer, &j.policy.VM)
-	j.vmLog = j.log(ClaimVMLog, ClaimVMPCRs, layer, &j.policy.VM)
 }
 
 func (j *judgement) answers(q *quote, want []byte) error {
