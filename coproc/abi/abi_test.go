@@ -60,7 +60,7 @@ func codecOf[T any](name string, golden []byte, value T, parse func([]byte) (T, 
 	}
 }
 
-var codecs = slices.Concat(messageCodecs, queueCodecs, manageCodecs, statementCodecs, moveCodecs, pcrMapCodecs)
+var codecs = slices.Concat(messageCodecs, queueCodecs, manageCodecs, statementCodecs, moveCodecs, pcrMapCodecs, certifyCodecs)
 
 var messageCodecs = []codec{
 	codecOf("submission", goldenSubmission,

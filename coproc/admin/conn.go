@@ -51,6 +51,9 @@ var opNames = map[abi.Opcode]string{
 	abi.OpCardCounters:  "counters",
 	abi.OpCardHealth:    "health",
 	abi.OpCardKey:       "card key",
+	abi.OpCardCertify:   "certify card",
+	abi.OpSlotCertify:   "certify",
+	abi.OpEKCertificate: "EK certificate",
 }
 
 func opName(op abi.Opcode) string {

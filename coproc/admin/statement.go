@@ -36,8 +36,9 @@ func (c *Client) CardKey(ctx context.Context) (CardKey, error) {
 
 // EKStatement has the card vouch for the endorsement keys of a slot.
 func (c *Client) EKStatement(ctx context.Context, s abi.SlotInfo) (Signed, abi.EKBody, error) {
-	sub := abi.Submission{Op: abi.OpStatement, Slot: s.Number}
-	st, err := c.statement(ctx, sub, abi.StatementEK, s, nil)
+	nonce := newNonce()
+	sub := abi.Submission{Op: abi.OpStatement, Slot: s.Number, Payload: request(abi.StatementEK, nonce)}
+	st, err := c.statement(ctx, sub, abi.StatementEK, s, nonce)
 	if err != nil {
 		return Signed{}, abi.EKBody{}, err
 	}
@@ -50,8 +51,14 @@ func (c *Client) EKStatement(ctx context.Context, s abi.SlotInfo) (Signed, abi.E
 
 // HealthStatement has the card vouch for its state and firmware.
 func (c *Client) HealthStatement(ctx context.Context) (Signed, abi.CardHealth, error) {
-	sub := abi.Submission{Op: abi.OpStatement, Slot: abi.CardSlot}
-	st, err := c.statement(ctx, sub, abi.StatementHealth, abi.SlotInfo{}, nil)
+	return c.HealthStatementFor(ctx, newNonce())
+}
+
+// HealthStatementFor is HealthStatement with a nonce of the caller's, for somebody
+// else to see that the statement is new.
+func (c *Client) HealthStatementFor(ctx context.Context, nonce [32]byte) (Signed, abi.CardHealth, error) {
+	sub := abi.Submission{Op: abi.OpStatement, Slot: abi.CardSlot, Payload: request(abi.StatementHealth, nonce)}
+	st, err := c.statement(ctx, sub, abi.StatementHealth, abi.SlotInfo{}, nonce)
 	if err != nil {
 		return Signed{}, abi.CardHealth{}, err
 	}
@@ -65,10 +72,9 @@ func (c *Client) HealthStatement(ctx context.Context) (Signed, abi.CardHealth, e
 // Destroy destroys a slot that is not open, and gives the card's receipt. There
 // is no way back: with the slot's key, every copy of its state is lost.
 func (c *Client) Destroy(ctx context.Context, s abi.SlotInfo) (Signed, abi.EraseBody, error) {
-	sub := abi.Submission{Op: abi.OpSlotDestroy, Slot: s.Number}
-	st, err := c.statement(ctx, sub, abi.StatementErase, s, func(nonce [32]byte) []byte {
-		return abi.AppendSlotRef(nil, &abi.SlotRef{ID: s.ID, Nonce: nonce})
-	})
+	nonce := newNonce()
+	sub := abi.Submission{Op: abi.OpSlotDestroy, Slot: s.Number, Payload: abi.AppendSlotRef(nil, &abi.SlotRef{ID: s.ID, Nonce: nonce})}
+	st, err := c.statement(ctx, sub, abi.StatementErase, s, nonce)
 	if err != nil {
 		return Signed{}, abi.EraseBody{}, err
 	}
@@ -82,21 +88,23 @@ func (c *Client) Destroy(ctx context.Context, s abi.SlotInfo) (Signed, abi.Erase
 	return st, body, nil
 }
 
+func newNonce() (nonce [32]byte) {
+	rand.Read(nonce[:]) // never fails
+	return nonce
+}
+
+func request(kind abi.StatementType, nonce [32]byte) []byte {
+	return abi.AppendStatementRequest(nil, &abi.StatementRequest{Type: kind, Nonce: nonce})
+}
+
 // statement executes a command that is answered by a statement, and verifies
 // that this is what was asked for: signed by the card, new, of this type, about
-// this slot. The payload is a request for it unless payload makes another.
+// this slot.
 func (c *Client) statement(ctx context.Context, sub abi.Submission, kind abi.StatementType, s abi.SlotInfo,
-	payload func(nonce [32]byte) []byte) (Signed, error) {
+	nonce [32]byte) (Signed, error) {
 	key, err := c.CardKey(ctx)
 	if err != nil {
 		return Signed{}, err
-	}
-	var nonce [32]byte
-	rand.Read(nonce[:])
-	if payload != nil {
-		sub.Payload = payload(nonce)
-	} else {
-		sub.Payload = abi.AppendStatementRequest(nil, &abi.StatementRequest{Type: kind, Nonce: nonce})
 	}
 	return ask(ctx, c, sub, s.Name, func(b []byte) (Signed, error) {
 		st, err := abi.VerifyStatement(key.Public, b)

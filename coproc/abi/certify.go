@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package abi
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Opcodes of certificates. All are for administrators.
+const (
+	// OpCardCertify gives the card certificates of its own key. Payload: X.509,
+	// DER, one after the other: the coprocessor AIK's, and those of its issuers,
+	// without a root -> no payload. They replace the ones before. Endorsement
+	// keys are certified from then on.
+	OpCardCertify Opcode = 0x56
+	// OpSlotCertify certifies the endorsement keys of a slot that is not open,
+	// and writes the certificates into its NV memory in place of those that the
+	// card wrote before. slot; no payload -> no payload; "in use" while it is open
+	// or a run of its machine may go on.
+	OpSlotCertify Opcode = 0x57
+	// OpEKCertificate gives one endorsement key of a slot and its certificate.
+	// slot; payload EK handle (4) -> EKCertificate; "no such slot" if the slot has
+	// no such key.
+	OpEKCertificate Opcode = 0x58
+)
+
+// NV indices of certificates (TCG EK Credential Profile 2.5, 2.2.1.4 and 2.2.1.5).
+const (
+	IndexRSAEK  uint32 = 0x01c00002 // certificate of KeyRSAEK
+	IndexP256EK uint32 = 0x01c0000a // certificate of KeyP256EK
+	IndexP384EK uint32 = 0x01c00016 // certificate of KeyP384EK
+
+	// IndexEKChain is the first index of the issuers' certificates. They are
+	// one after the other, and go on in the next index where one is full.
+	IndexEKChain uint32 = 0x01c00100
+	// IndexEKChainEnd is behind the last index of the issuers' certificates.
+	IndexEKChainEnd uint32 = 0x01c00200
+)
+
+// Limits of certificates, in bytes.
+const (
+	MaxEKPublic    = 1024
+	MaxCertificate = 2048 // of an endorsement key: libtpms' largest NV index
+
+	// MaxCardCertificates bounds the payload of OpCardCertify.
+	MaxCardCertificates = MaxPayload
+
+	ekCertificateHeader = 16
+)
+
+// CertificateIndex gives the NV index of the certificate for the endorsement key
+// at a persistent handle, or 0 if the handle is none of an endorsement key.
+func CertificateIndex(handle uint32) uint32 {
+	switch handle {
+	case 0x81010001:
+		return IndexRSAEK
+	case 0x8101000a:
+		return IndexP256EK
+	case 0x81010016:
+		return IndexP384EK
+	}
+	return 0
+}
+
+// EKCertificate is the answer to OpEKCertificate. Nothing in it is secret.
+//
+//	 0                4                8
+//	+----------------+----------------+
+//	| handle         | NV index       | 0
+//	+----------------+----------------+
+//	| public length  | DER length     | 8
+//	+----------------+----------------+
+//	| public area ...                 | 16
+//	+---------------------------------+
+//	| certificate ...                 |
+//	+---------------------------------+
+type EKCertificate struct {
+	Handle uint32 // where the key is persistent
+	Index  uint32 // where the guest finds DER in NV memory; 0: nowhere
+	Public []byte // TPMT_PUBLIC; empty if the card has not seen it: certify the slot
+	DER    []byte // certificate, X.509; empty if none was issued
+}
+
+// AppendEKCertificate appends c in wire form to dst.
+func AppendEKCertificate(dst []byte, c *EKCertificate) []byte {
+	le := binary.LittleEndian
+	dst = le.AppendUint32(dst, c.Handle)
+	dst = le.AppendUint32(dst, c.Index)
+	dst = le.AppendUint32(dst, uint32(len(c.Public)))
+	dst = le.AppendUint32(dst, uint32(len(c.DER)))
+	return append(append(dst, c.Public...), c.DER...)
+}
+
+// ParseEKCertificate reads an EKCertificate and checks its form, not what is in
+// it. Its parts alias b.
+func ParseEKCertificate(b []byte) (EKCertificate, error) {
+	if len(b) < ekCertificateHeader {
+		return EKCertificate{}, fmt.Errorf("EK certificate of %d bytes: %w", len(b), ErrMalformed)
+	}
+	le := binary.LittleEndian
+	c := EKCertificate{Handle: le.Uint32(b[0:]), Index: le.Uint32(b[4:])}
+	public, der, rest := le.Uint32(b[8:]), le.Uint32(b[12:]), b[ekCertificateHeader:]
+	if public > MaxEKPublic || der > MaxCertificate || int(public+der) != len(rest) {
+		return EKCertificate{}, fmt.Errorf("EK certificate: %d and %d of %d bytes: %w", public, der, len(rest), ErrMalformed)
+	}
+	if c.Index != 0 && (der == 0 || c.Index != CertificateIndex(c.Handle)) {
+		return EKCertificate{}, fmt.Errorf("EK certificate of %#x, %d bytes in index %#x: %w", c.Handle, der, c.Index, ErrMalformed)
+	}
+	c.Public, c.DER = rest[:public:public], rest[public:]
+	return c, nil
+}
+
+// AppendHandle appends the payload of OpEKCertificate to dst.
+func AppendHandle(dst []byte, handle uint32) []byte {
+	return binary.LittleEndian.AppendUint32(dst, handle)
+}
+
+// ParseHandle reads the payload of OpEKCertificate.
+func ParseHandle(b []byte) (uint32, error) {
+	if len(b) != 4 {
+		return 0, fmt.Errorf("handle of %d bytes: %w", len(b), ErrMalformed)
+	}
+	return binary.LittleEndian.Uint32(b), nil
+}
