@@ -13,6 +13,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/unixsock"
 )
 
 // Client is one QMP connection. All methods are safe for concurrent use; Close
@@ -88,11 +90,12 @@ func New(ctx context.Context, conn *net.UnixConn, opts ...Option) (*Client, erro
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("qmp: %w", err), conn.Close())
 	}
+	cred, _ := unixsock.Peer(conn) // who does not know it gets along
 	c := &Client{
 		conn:         conn,
 		raw:          raw,
 		log:          hclog.NewNullLogger(),
-		cred:         peerCred(raw),
+		cred:         cred,
 		greetingDone: make(chan struct{}),
 		done:         make(chan struct{}),
 		readerDone:   make(chan struct{}),
@@ -127,20 +130,6 @@ func (c *Client) handshake(ctx context.Context) error {
 		return fmt.Errorf("qmp: waiting for greeting: %w", ctx.Err())
 	}
 	return c.Execute(ctx, Command{Execute: "qmp_capabilities"}, nil)
-}
-
-// peerCred asks the kernel who is on the other end; nil if it does not say.
-func peerCred(raw syscall.RawConn) *unix.Ucred {
-	var cred *unix.Ucred
-	err := raw.Control(func(fd uintptr) {
-		if u, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			cred = u
-		}
-	})
-	if err != nil {
-		return nil
-	}
-	return cred
 }
 
 // Peer returns the process id of the peer as the kernel recorded it when the

@@ -8,7 +8,7 @@ import (
 	"io"
 	"net"
 
-	"golang.org/x/sys/unix"
+	"hwvtpm/internal/unixsock"
 )
 
 // message is one received request. It owns fds: what a handler does not take
@@ -50,7 +50,7 @@ type conn struct {
 }
 
 func newConn(sock *net.UnixConn) *conn {
-	return &conn{sock: sock, oob: make([]byte, unix.CmsgSpace(4*maxFDs))}
+	return &conn{sock: sock, oob: make([]byte, unixsock.Space(maxFDs))}
 }
 
 // receive fills m with the next message. The header is read alone, because
@@ -67,7 +67,7 @@ func (c *conn) receive(m *message) (err error) {
 	for got := 0; got < headerSize; {
 		n, err := c.receiveSome(m, c.head[got:])
 		if err != nil {
-			return eofWithin(err, got > 0)
+			return unixsock.EOF(err, got > 0)
 		}
 		got += n
 	}
@@ -79,52 +79,21 @@ func (c *conn) receive(m *message) (err error) {
 	}
 	m.body = c.body[:m.size]
 	if _, err := io.ReadFull(c.sock, m.body); err != nil {
-		return eofWithin(err, true)
+		return unixsock.EOF(err, true)
 	}
 	return nil
 }
 
 // receiveSome reads part of a header and the descriptors that come with it.
-// The net package retries EINTR and sets MSG_CMSG_CLOEXEC.
 func (c *conn) receiveSome(m *message, b []byte) (int, error) {
-	n, oobn, flags, _, err := c.sock.ReadMsgUnix(b, c.oob)
-	if oobn > 0 {
-		if perr := m.adopt(c.oob[:oobn]); perr != nil {
-			return 0, perr
-		}
+	n, fds, err := unixsock.Receive(c.sock, b, c.oob)
+	for _, n := range fds {
+		m.fds = append(m.fds, &fd{n})
 	}
-	switch {
-	case err != nil:
-		return 0, err
-	case flags&unix.MSG_CTRUNC != 0:
-		return 0, fmt.Errorf("more than %d descriptors with a message: %w", maxFDs, ErrProtocol)
-	case n == 0:
-		return 0, io.EOF
+	if errors.Is(err, unixsock.ErrTruncated) {
+		err = fmt.Errorf("more than %d descriptors with a message: %w", maxFDs, ErrProtocol)
 	}
-	return n, nil
-}
-
-// adopt wraps every descriptor in oob. The kernel has installed them all in
-// this process already, so an unparsable block could only leak; the kernel
-// writes these blocks, a front-end cannot forge one.
-func (m *message) adopt(oob []byte) error {
-	blocks, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return fmt.Errorf("control data: %w", err)
-	}
-	for i := range blocks {
-		if blocks[i].Header.Level != unix.SOL_SOCKET || blocks[i].Header.Type != unix.SCM_RIGHTS {
-			continue
-		}
-		nums, err := unix.ParseUnixRights(&blocks[i])
-		if err != nil {
-			return fmt.Errorf("descriptors: %w", err)
-		}
-		for _, n := range nums {
-			m.fds = append(m.fds, &fd{n})
-		}
-	}
-	return nil
+	return n, err
 }
 
 // check refuses headers after which the stream cannot be followed any more.
@@ -140,31 +109,15 @@ func (h header) check() error {
 	return nil
 }
 
-// eofWithin turns the ways a peer can vanish into io.EOF or, in the middle of
-// a message, io.ErrUnexpectedEOF.
-func eofWithin(err error, within bool) error {
-	gone := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET)
-	switch {
-	case gone && within:
-		return io.ErrUnexpectedEOF
-	case gone:
-		return io.EOF
-	}
-	return err
-}
-
 // reply answers r with payload, and passes f (not taken over) if it is set.
 func (c *conn) reply(r Request, payload []byte, f *fd) error {
 	h := header{request: r, flags: flagVersion | flagReply, size: uint32(len(payload))}
 	c.out = append(h.append(c.out[:0]), payload...)
-	var oob []byte
+	var fds []int
 	if f != nil {
-		oob = unix.UnixRights(f.n)
+		fds = append(fds, f.n)
 	}
-	n, _, err := c.sock.WriteMsgUnix(c.out, oob, nil)
-	if err == nil && n < len(c.out) {
-		_, err = c.sock.Write(c.out[n:])
-	}
+	err := unixsock.Send(c.sock, c.out, fds...)
 	if err != nil {
 		return fmt.Errorf("reply to %v: %w", r, err)
 	}

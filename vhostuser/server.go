@@ -4,13 +4,13 @@ package vhostuser
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/unixsock"
 )
 
 // Server serves one device to one front-end at a time. Its methods are safe
@@ -18,10 +18,10 @@ import (
 type Server struct {
 	cfg     Config
 	channel channel
+	seat    unixsock.Seat // of the session
 
 	mu     sync.Mutex
 	closed bool
-	live   bool // a session is running
 	nextID int
 	cancel map[int]context.CancelFunc // of the calls in progress
 	calls  sync.WaitGroup
@@ -58,10 +58,6 @@ func (s *Server) enter(ctx context.Context) (context.Context, func(), error) {
 	return ctx, leave, nil
 }
 
-// acceptRetry is the pause after a failed accept, mostly for want of
-// descriptors, which others may give back.
-const acceptRetry = 100 * time.Millisecond
-
 // Serve accepts front-ends on ln, one after the other; who connects meanwhile
 // waits in the listen queue. A session that fails is logged and ends nothing
 // but itself. Serve returns nil when ctx ends or the server is closed, and an
@@ -73,35 +69,16 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 		return err
 	}
 	defer leave()
-	defer context.AfterFunc(ctx, func() { _ = ln.SetDeadline(time.Now()) })()
-	for {
-		c, err := ln.AcceptUnix()
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				_ = c.Close()
-			}
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("vhost-user: accept: %w", err)
-		case err != nil:
-			s.cfg.Logger.Error("accept failed", "error", err)
-			sleep(ctx, acceptRetry)
-			continue
-		}
+	failed := func(err error) { s.cfg.Logger.Error("accept failed", "error", err) }
+	err = unixsock.Accept(ctx, ln, failed, func(c *net.UnixConn) {
 		if err := s.session(ctx, c); err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Error("session failed", "error", err)
 		}
+	})
+	if err != nil {
+		err = fmt.Errorf("vhost-user: %w", err)
 	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+	return err
 }
 
 // ServeConn serves one session on c, which it takes over and closes. It
@@ -120,10 +97,11 @@ func (s *Server) ServeConn(ctx context.Context, c *net.UnixConn) error {
 // session runs one session from its credentials to its end.
 func (s *Server) session(ctx context.Context, c *net.UnixConn) error {
 	defer c.Close()
-	if !s.claim() {
+	free, ok := s.seat.Take()
+	if !ok {
 		return ErrBusy
 	}
-	defer s.release()
+	defer free()
 	// Closing the socket is what unblocks the session goroutine; ctx also
 	// hurries rings that are stopping.
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
@@ -151,22 +129,6 @@ func (s *Server) session(ctx context.Context, c *net.UnixConn) error {
 		s.cfg.OnDisconnect(err)
 	}
 	return err
-}
-
-func (s *Server) claim() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.live {
-		return false
-	}
-	s.live = true
-	return true
-}
-
-func (s *Server) release() {
-	s.mu.Lock()
-	s.live = false
-	s.mu.Unlock()
 }
 
 // ConfigChanged tells the front-end that config space changed
@@ -213,17 +175,9 @@ func speaks(c *net.UnixConn) bool {
 
 // peerOf asks the kernel who made the connection.
 func peerOf(c *net.UnixConn) (Peer, error) {
-	raw, err := c.SyscallConn()
+	cred, err := unixsock.Peer(c)
 	if err != nil {
-		return Peer{}, fmt.Errorf("peer credentials: %w", err)
-	}
-	var cred *unix.Ucred
-	var soErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, soErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err = errors.Join(err, soErr); err != nil {
-		return Peer{}, fmt.Errorf("peer credentials: %w", err)
+		return Peer{}, err
 	}
 	return Peer{PID: int(cred.Pid), UID: cred.Uid, GID: cred.Gid}, nil
 }

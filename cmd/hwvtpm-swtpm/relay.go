@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc"
+	"hwvtpm/internal/unixsock"
 )
 
 // relay passes the control channel of clients that come and go on to one session
@@ -219,17 +220,6 @@ func writeWithRights(c *net.UnixConn, b, rights []byte) error {
 
 // closeRights closes this process' side of descriptors.
 func closeRights(rights []byte) {
-	messages, err := unix.ParseSocketControlMessage(rights)
-	if err != nil {
-		return
-	}
-	for _, m := range messages {
-		fds, err := unix.ParseUnixRights(&m)
-		if err != nil {
-			continue
-		}
-		for _, fd := range fds {
-			_ = unix.Close(fd)
-		}
-	}
+	fds, _ := unixsock.Rights(rights)
+	unixsock.CloseAll(fds)
 }

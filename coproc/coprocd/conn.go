@@ -6,17 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/admin"
+	"hwvtpm/internal/unixsock"
 )
 
 // maxFiles is how many descriptors come with an answer at most: a slot's data
@@ -130,48 +128,19 @@ func (c *Conn) exchange(ctx context.Context, sub *abi.Submission) (abi.Completio
 
 // receive receives one packet and what came with it.
 func (c *Conn) receive() ([]byte, []*os.File, error) {
-	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
-	n, oobn, flags, _, err := c.sock.ReadMsgUnix(c.buf[:], oob) // descriptors are close-on-exec
-	if err != nil {
-		return nil, nil, fmt.Errorf("receive: %w", err)
-	}
-	files, err := received(oob[:oobn])
-	if err == nil && flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0 {
-		err = fmt.Errorf("packet is too long, or has too many descriptors: %w", abi.ErrMalformed)
-	}
-	if err == nil && n == 0 {
-		err = io.EOF
+	n, fds, err := unixsock.Receive(c.sock, c.buf[:], make([]byte, unixsock.Space(maxFiles)))
+	var files []*os.File
+	for _, fd := range fds {
+		files = append(files, os.NewFile(uintptr(fd), "slot channel"))
 	}
 	if err != nil {
 		closeFiles(files)
-		return nil, nil, err
+		if errors.Is(err, unixsock.ErrTruncated) {
+			err = fmt.Errorf("%w: %w", err, abi.ErrMalformed)
+		}
+		return nil, nil, fmt.Errorf("receive: %w", err)
 	}
 	return c.buf[:n], files, nil
-}
-
-// received takes the descriptors out of a control message.
-func received(oob []byte) ([]*os.File, error) {
-	if len(oob) == 0 {
-		return nil, nil
-	}
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, fmt.Errorf("control message: %w: %w", abi.ErrMalformed, err)
-	}
-	var files []*os.File
-	for _, m := range msgs {
-		if m.Header.Level != unix.SOL_SOCKET || m.Header.Type != unix.SCM_RIGHTS {
-			continue
-		}
-		fds, err := unix.ParseUnixRights(&m)
-		if err != nil {
-			return files, fmt.Errorf("control message: %w: %w", abi.ErrMalformed, err)
-		}
-		for _, fd := range fds {
-			files = append(files, os.NewFile(uintptr(fd), "slot channel"))
-		}
-	}
-	return files, nil
 }
 
 func closeFiles(files []*os.File) {

@@ -3,12 +3,13 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
 
-	"golang.org/x/sys/unix"
+	"hwvtpm/internal/unixsock"
 )
 
 // Policy says who is an administrator beside root and the user that the server
@@ -32,24 +33,20 @@ type credentials struct {
 
 func (c credentials) String() string { return fmt.Sprintf("uid %d, pid %d", c.uid, c.pid) }
 
-func peerCredentials(sock *net.UnixConn) (c credentials, err error) {
+func peerCredentials(sock *net.UnixConn) (credentials, error) {
+	u, err := unixsock.Peer(sock)
+	if err != nil {
+		return credentials{}, err
+	}
+	c := credentials{pid: u.Pid, uid: u.Uid, gid: u.Gid}
 	raw, err := sock.SyscallConn()
 	if err != nil {
 		return c, err
 	}
-	ctl := raw.Control(func(fd uintptr) {
-		var u *unix.Ucred
-		if u, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
-			return
-		}
-		c = credentials{pid: u.Pid, uid: u.Uid, gid: u.Gid}
-		c.groups, err = peerGroups(int(fd))
-	})
-	if ctl != nil {
-		return c, ctl
-	}
-	if err != nil {
-		return c, fmt.Errorf("credentials of a client: %w", err)
+	var groupsErr error
+	err = raw.Control(func(fd uintptr) { c.groups, groupsErr = peerGroups(int(fd)) })
+	if err = errors.Join(err, groupsErr); err != nil {
+		return c, fmt.Errorf("groups of a client: %w", err)
 	}
 	return c, nil
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/unixsock"
 )
 
 // MaxDescriptors is how many descriptors may come with a message.
@@ -63,9 +65,10 @@ func Receive(fd int, b []byte) (n int, fds []int, err error) {
 	if err != nil {
 		return 0, nil, fmt.Errorf("receive from supervisor channel: %w", err)
 	}
-	fds, err = rights(oob[:size])
+	fds, err = unixsock.Rights(oob[:size])
 	switch {
 	case err != nil:
+		err = fmt.Errorf("%w: %w", err, ErrMalformed)
 	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(fds) > MaxDescriptors:
 		err = fmt.Errorf("message with %d descriptors does not fit: %w", len(fds), ErrMalformed)
 	case n == 0:
@@ -78,29 +81,7 @@ func Receive(fd int, b []byte) (n int, fds []int, err error) {
 	return n, fds, nil
 }
 
-// rights gives the descriptors in control data.
-func rights(oob []byte) ([]int, error) {
-	if len(oob) == 0 {
-		return nil, nil
-	}
-	cmsgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, fmt.Errorf("control data: %w: %w", err, ErrMalformed)
-	}
-	var all []int
-	for i := range cmsgs {
-		fds, err := unix.ParseUnixRights(&cmsgs[i])
-		if err != nil {
-			return all, fmt.Errorf("control data: %w: %w", err, ErrMalformed)
-		}
-		all = append(all, fds...)
-	}
-	return all, nil
-}
-
 // CloseAll closes descriptors.
 func CloseAll(fds []int) {
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
+	unixsock.CloseAll(fds)
 }

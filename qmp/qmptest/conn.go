@@ -8,9 +8,10 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/unixsock"
 )
 
 // Conn is the server's end of one connection. Methods that write return when
@@ -128,22 +129,15 @@ func (c *Conn) handle(line []byte, files []*os.File) {
 
 // rights takes ownership of the descriptors in a control message.
 func (c *Conn) rights(oob []byte) []*os.File {
-	messages, err := syscall.ParseSocketControlMessage(oob)
+	fds, err := unixsock.Rights(oob)
 	if err != nil {
-		c.server.tb.Errorf("qmptest: control message: %v", err)
-		return nil
+		c.server.tb.Errorf("qmptest: %v", err)
 	}
 	var files []*os.File
-	for i := range messages {
-		fds, err := syscall.ParseUnixRights(&messages[i])
-		if err != nil {
-			c.server.tb.Errorf("qmptest: control message: %v", err)
-		}
-		for _, fd := range fds {
-			f := os.NewFile(uintptr(fd), "received")
-			c.server.tb.Cleanup(func() { _ = f.Close() }) // may be closed by the test
-			files = append(files, f)
-		}
+	for _, fd := range fds {
+		f := os.NewFile(uintptr(fd), "received")
+		c.server.tb.Cleanup(func() { _ = f.Close() }) // may be closed by the test
+		files = append(files, f)
 	}
 	return files
 }

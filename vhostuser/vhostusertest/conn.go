@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hwvtpm/internal/unixsock"
 	"hwvtpm/vhostuser"
 )
 
@@ -73,40 +74,19 @@ func (c *Conn) Recv() (Message, error) {
 	if err := c.Sock.SetReadDeadline(time.Now().Add(c.Timeout)); err != nil {
 		return Message{}, err
 	}
-	head, oob := make([]byte, 12), make([]byte, unix.CmsgSpace(4*8))
-	n, oobn, _, _, err := c.Sock.ReadMsgUnix(head, oob)
-	switch {
-	case errors.Is(err, unix.ECONNRESET), err == nil && n == 0:
-		return Message{}, io.EOF
-	case err != nil:
-		return Message{}, err
+	head := make([]byte, 12)
+	n, fds, err := unixsock.Receive(c.Sock, head, make([]byte, unixsock.Space(8)))
+	if err != nil {
+		unixsock.CloseAll(fds)
+		return Message{}, unixsock.EOF(err, false)
 	}
 	if _, err := io.ReadFull(c.Sock, head[n:]); err != nil {
 		return Message{}, err
 	}
-	m := Message{Request: vhostuser.Request(order.Uint32(head)), Flags: order.Uint32(head[4:])}
-	if m.FDs, err = rights(oob[:oobn]); err != nil {
-		return Message{}, err
-	}
+	m := Message{Request: vhostuser.Request(order.Uint32(head)), Flags: order.Uint32(head[4:]), FDs: fds}
 	m.Body = make([]byte, order.Uint32(head[8:]))
 	_, err = io.ReadFull(c.Sock, m.Body)
 	return m, err
-}
-
-func rights(oob []byte) ([]int, error) {
-	blocks, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	var fds []int
-	for i := range blocks {
-		got, err := unix.ParseUnixRights(&blocks[i])
-		if err != nil {
-			return nil, err
-		}
-		fds = append(fds, got...)
-	}
-	return fds, nil
 }
 
 // Call sends a message that has a reply of its own and receives that.

@@ -107,6 +107,15 @@ func (h *Holder) await(ctx context.Context) (coproc.Slot, error) {
 	}
 }
 
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
 func (h *Holder) resume(ctx context.Context, s coproc.Slot) error {
 	m, ok := s.(coproc.StateMover)
 	if !ok {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/unixsock"
 )
 
 // request is a control request.
@@ -102,25 +104,12 @@ func (r *requests) answer(b ...[]byte) error {
 // firstDescriptor takes the first descriptor out of control messages and closes
 // all others; -1: there is none.
 func firstDescriptor(oob []byte) int {
-	fd := -1
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return fd
+	fds, _ := unixsock.Rights(oob)
+	if len(fds) == 0 {
+		return -1
 	}
-	for i := range messages {
-		fds, err := unix.ParseUnixRights(&messages[i])
-		if err != nil {
-			continue
-		}
-		for _, n := range fds {
-			if fd < 0 {
-				fd = n
-			} else {
-				closeFD(n)
-			}
-		}
-	}
-	return fd
+	unixsock.CloseAll(fds[1:])
+	return fds[0]
 }
 
 func closeFD(fd int) {

@@ -7,13 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc"
+	"hwvtpm/internal/unixsock"
 )
 
 // ErrBusy: another session is live. A slot has one machine at a time.
@@ -61,9 +60,7 @@ type Server struct {
 	caps     uint32
 	counters counters
 
-	mu   sync.Mutex
-	live bool // a session runs; it alone uses what follows
-
+	seat    unixsock.Seat // of the session, which alone uses what follows
 	powered bool
 	run     coproc.RunID // of the last PowerOn
 }
@@ -88,45 +85,22 @@ func NewServer(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// acceptRetry is the pause after a failed accept, mostly for want of
-// descriptors, which others may give back.
-const acceptRetry = 100 * time.Millisecond
-
 // Serve serves the machines that connect to ln, one after the other; who
 // connects meanwhile waits in the listen queue. A session that fails is logged
 // and ends nothing but itself. Serve returns nil when ctx ends, and an error
 // when ln is closed under it. It does not close ln, but leaves it with an
 // accept deadline in the past.
 func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
-	defer context.AfterFunc(ctx, func() { _ = ln.SetDeadline(time.Now()) })()
-	for {
-		c, err := ln.AcceptUnix()
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				_ = c.Close()
-			}
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("emulator: accept: %w", err)
-		case err != nil:
-			s.cfg.Logger.Error("accept failed", "error", err)
-			sleep(ctx, acceptRetry)
-			continue
-		}
+	failed := func(err error) { s.cfg.Logger.Error("accept failed", "error", err) }
+	err := unixsock.Accept(ctx, ln, failed, func(c *net.UnixConn) {
 		if err := s.ServeConn(ctx, c); err != nil {
 			s.cfg.Logger.Error("session failed", "error", err)
 		}
+	})
+	if err != nil {
+		err = fmt.Errorf("emulator: %w", err)
 	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+	return err
 }
 
 // ServeConn serves one machine on its control socket c, which it takes over and
@@ -135,10 +109,11 @@ func sleep(ctx context.Context, d time.Duration) {
 // returns the TPM was shut down in order and no goroutine of the session runs.
 func (s *Server) ServeConn(ctx context.Context, c *net.UnixConn) error {
 	defer c.Close()
-	if !s.claim() {
+	free, ok := s.seat.Take()
+	if !ok {
 		return ErrBusy
 	}
-	defer s.release()
+	defer free()
 	peer, err := peerOf(c)
 	if err != nil {
 		return err
@@ -155,34 +130,10 @@ func (s *Server) ServeConn(ctx context.Context, c *net.UnixConn) error {
 	return err
 }
 
-func (s *Server) claim() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.live {
-		return false
-	}
-	s.live = true
-	return true
-}
-
-func (s *Server) release() {
-	s.mu.Lock()
-	s.live = false
-	s.mu.Unlock()
-}
-
 func peerOf(c *net.UnixConn) (Peer, error) {
-	raw, err := c.SyscallConn()
+	cred, err := unixsock.Peer(c)
 	if err != nil {
-		return Peer{}, fmt.Errorf("emulator: peer: %w", err)
-	}
-	var cred *unix.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err = errors.Join(err, credErr); err != nil {
-		return Peer{}, fmt.Errorf("emulator: peer: %w", err)
+		return Peer{}, fmt.Errorf("emulator: %w", err)
 	}
 	return Peer{PID: int(cred.Pid), UID: cred.Uid}, nil
 }

@@ -8,7 +8,7 @@ import (
 	"io"
 	"net"
 
-	"golang.org/x/sys/unix"
+	"hwvtpm/internal/unixsock"
 )
 
 // message is one received message. It owns fds: what a handler does not take
@@ -48,7 +48,7 @@ type conn struct {
 }
 
 func newConn(sock *net.UnixConn) *conn {
-	return &conn{sock: sock, oob: make([]byte, unix.CmsgSpace(4*maxFDs))}
+	return &conn{sock: sock, oob: make([]byte, unixsock.Space(maxFDs))}
 }
 
 // receive fills m with the next message. The header is read alone, because
@@ -65,7 +65,7 @@ func (c *conn) receive(m *message) (err error) {
 	for got := 0; got < headerSize; {
 		n, err := c.receiveSome(m, c.head[got:])
 		if err != nil {
-			return eofWithin(err, got > 0)
+			return unixsock.EOF(err, got > 0)
 		}
 		got += n
 	}
@@ -74,64 +74,21 @@ func (c *conn) receive(m *message) (err error) {
 	}
 	m.body = c.body[:m.size-headerSize]
 	if _, err := io.ReadFull(c.sock, m.body); err != nil {
-		return eofWithin(err, true)
+		return unixsock.EOF(err, true)
 	}
 	return nil
 }
 
 // receiveSome reads part of a header and the descriptors that come with it.
-// The net package retries EINTR and sets MSG_CMSG_CLOEXEC.
 func (c *conn) receiveSome(m *message, b []byte) (int, error) {
-	n, oobn, flags, _, err := c.sock.ReadMsgUnix(b, c.oob)
-	if oobn > 0 {
-		if perr := m.adopt(c.oob[:oobn]); perr != nil {
-			return 0, perr
-		}
+	n, fds, err := unixsock.Receive(c.sock, b, c.oob)
+	for _, n := range fds {
+		m.fds = append(m.fds, &FD{n})
 	}
-	switch {
-	case err != nil:
-		return 0, err
-	case flags&unix.MSG_CTRUNC != 0 || len(m.fds) > maxFDs:
-		return 0, fmt.Errorf("more than %d descriptors with a message: %w", maxFDs, ErrProtocol)
-	case n == 0:
-		return 0, io.EOF
+	if errors.Is(err, unixsock.ErrTruncated) || len(m.fds) > maxFDs {
+		err = fmt.Errorf("more than %d descriptors with a message: %w", maxFDs, ErrProtocol)
 	}
-	return n, nil
-}
-
-// adopt wraps every descriptor in oob, which the kernel has written and
-// installed in this process already.
-func (m *message) adopt(oob []byte) error {
-	blocks, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return fmt.Errorf("control data: %w", err)
-	}
-	for i := range blocks {
-		if blocks[i].Header.Level != unix.SOL_SOCKET || blocks[i].Header.Type != unix.SCM_RIGHTS {
-			continue
-		}
-		nums, err := unix.ParseUnixRights(&blocks[i])
-		if err != nil {
-			return fmt.Errorf("descriptors: %w", err)
-		}
-		for _, n := range nums {
-			m.fds = append(m.fds, &FD{n})
-		}
-	}
-	return nil
-}
-
-// eofWithin turns the ways a peer can vanish into io.EOF or, in the middle of
-// a message, io.ErrUnexpectedEOF.
-func eofWithin(err error, within bool) error {
-	gone := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET)
-	switch {
-	case gone && within:
-		return io.ErrUnexpectedEOF
-	case gone:
-		return io.EOF
-	}
-	return err
+	return n, err
 }
 
 // send writes a message whose body is in two parts, with descriptors that the
@@ -139,14 +96,7 @@ func eofWithin(err error, within bool) error {
 func (c *conn) send(h header, body, data []byte, fds ...int) error {
 	h.size = uint32(headerSize + len(body) + len(data))
 	c.out = append(append(h.append(c.out[:0]), body...), data...)
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
-	}
-	n, _, err := c.sock.WriteMsgUnix(c.out, oob, nil)
-	if err == nil && n < len(c.out) {
-		_, err = c.sock.Write(c.out[n:])
-	}
+	err := unixsock.Send(c.sock, c.out, fds...)
 	clear(c.out)
 	if err != nil {
 		return fmt.Errorf("send %v: %w", h.command, err)

@@ -25,6 +25,7 @@ type room struct {
 
 var (
 	sys   = "golang.org/x/sys"
+	socks = "internal/unixsock"
 	log   = "github.com/hashicorp/go-hclog"
 	gotpm = "github.com/google/go-tpm"
 	prom  = []string{"github.com/prometheus/common", "github.com/prometheus/client_model"}
@@ -33,16 +34,17 @@ var (
 
 // rooms is the plan of the house. "*" stands for everything.
 var rooms = map[string]room{
+	"internal":  {modules: []string{sys}},
 	"virtqueue": {modules: []string{sys}},
-	"vhostuser": {own: []string{"virtqueue"}, modules: []string{sys, log}},
-	"qmp":       {modules: []string{sys, log, "github.com/digitalocean/go-qemu"}},
-	"coproc":    {modules: []string{sys, log}, forTests: []string{gotpm}},
-	"vtpm":      {own: []string{"virtqueue", "coproc", "qmp"}, modules: []string{sys, log, gotpm}, forTests: []string{"vhostuser"}},
-	"firmware":  {own: []string{"coproc/abi"}, modules: []string{sys, log}, forTests: []string{gotpm, "coproc/coproctest"}},
+	"vhostuser": {own: []string{"virtqueue", socks}, modules: []string{sys, log}},
+	"qmp":       {own: []string{socks}, modules: []string{sys, log, "github.com/digitalocean/go-qemu"}},
+	"coproc":    {own: []string{socks}, modules: []string{sys, log}, forTests: []string{gotpm}},
+	"vtpm":      {own: []string{"virtqueue", "coproc", "qmp", socks}, modules: []string{sys, log, gotpm}, forTests: []string{"vhostuser"}},
+	"firmware":  {own: []string{"coproc/abi", socks}, modules: []string{sys, log}, forTests: []string{gotpm, "coproc/coproctest"}},
 	"control": {own: []string{"coproc/metrics", "vtpm/attest", "vtpm/bundle"}, modules: []string{sys, log, gotpm, "github.com/google/go-attestation", "go.etcd.io/bbolt"},
 		forTests: []string{"coproc"}},
 	"packaging": {},
-	"guest":     {own: []string{"virtqueue", "vhostuser", "qmp", "coproc", "vtpm", "guest"}, modules: []string{"*"}},
+	"guest":     {own: []string{"virtqueue", "vhostuser", "qmp", "coproc", "vtpm", "guest", socks}, modules: []string{"*"}},
 	"cmd":       {own: []string{"*"}, modules: []string{"*"}},
 }
 
