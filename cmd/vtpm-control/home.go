@@ -20,6 +20,7 @@ import (
 	"hwvtpm/control/revoke"
 	"hwvtpm/control/store"
 	"hwvtpm/control/store/bolt"
+	"hwvtpm/internal/cli"
 )
 
 // A home is the folder of an authority:
@@ -164,18 +165,18 @@ func (o *opened) server(inv *invocation, log hclog.Logger) (*api.Server, error) 
 	return api.New(api.Config{
 		Authority: o.authority, Store: o.store, Enrol: enrol.New(cfg), Lists: o.lists, Now: time.Now, Logger: log,
 		Operator: &operator.Operator{Store: o.store, Journal: o.journal, Now: time.Now},
-		Burst:    inv.burst, Rate: inv.rate,
+		Burst:    inv.burst, Rate: inv.rate, Verify: inv.verify,
 	}), nil
 }
 
 func (inv *invocation) init(ctx context.Context) error {
 	if !ca.ValidName(inv.args[0]) {
-		return usagef("%w", ca.ErrName)
+		return cli.Usagef("%w", ca.ErrName)
 	}
 	h, token := home{inv.dir}, (*tokenConfig)(nil)
 	if inv.pkcs11 != (tokenConfig{}) {
 		if inv.pkcs11.Module == "" || inv.pkcs11.Token == "" || inv.pkcs11.PINFile == "" {
-			return usagef("--pkcs11, --pkcs11-token and --pkcs11-pin belong together")
+			return cli.Usagef("--pkcs11, --pkcs11-token and --pkcs11-pin belong together")
 		}
 		token = &inv.pkcs11
 	}

@@ -17,17 +17,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"hwvtpm/control/store"
+	"hwvtpm/internal/cli"
 )
 
-// Exit codes. They are part of the interface.
+// Exit codes beside those of package cli. They are part of the interface.
 const (
-	exitOK       = 0
-	exitFailure  = 1
-	exitUsage    = 2 // the command line is wrong
 	exitNotFound = 3 // there is no such thing
 	exitInUse    = 5 // another process has the folder
 )
@@ -51,7 +48,7 @@ func realMain(ctx context.Context, con *console, args []string) int {
 		err = inv.cmd.run(inv, ctx)
 	}
 	if errors.Is(err, flag.ErrHelp) {
-		return exitOK
+		return cli.ExitOK
 	}
 	if err != nil {
 		fmt.Fprintf(con.err, "vtpm-control: %v\n", err)
@@ -59,35 +56,16 @@ func realMain(ctx context.Context, con *console, args []string) int {
 	return exitCode(err)
 }
 
-// usageError is a command line that is wrong.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
 func exitCode(err error) int {
-	_, usage := errors.AsType[usageError](err)
 	switch {
 	case err == nil:
-		return exitOK
-	case usage:
-		return exitUsage
+		return cli.ExitOK
+	case cli.IsUsage(err):
+		return cli.ExitUsage
 	case errors.Is(err, store.ErrNotFound):
 		return exitNotFound
 	case errors.Is(err, store.ErrInUse):
 		return exitInUse
 	}
-	return exitFailure
-}
-
-// buildVersion is set by the Makefile.
-var buildVersion string
-
-func version() string {
-	if buildVersion != "" {
-		return buildVersion
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
+	return cli.ExitFailure
 }

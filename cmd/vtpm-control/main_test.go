@@ -26,6 +26,7 @@ import (
 	"hwvtpm/control/enrol"
 	"hwvtpm/control/operator"
 	"hwvtpm/control/store"
+	"hwvtpm/internal/cli"
 )
 
 func TestMain(m *testing.M) { os.Exit(controltest.Main(m)) }
@@ -44,7 +45,7 @@ func run(ctx context.Context, dir string, args ...string) (code int, out, errs s
 func must(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	code, out, errs := run(t.Context(), dir, args...)
-	if code != exitOK {
+	if code != cli.ExitOK {
 		t.Fatalf("%v: exit code %d: %s", args, code, errs)
 	}
 	return out
@@ -92,7 +93,7 @@ func serve(t *testing.T, dir string) (url string, stop func()) {
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		if code := <-done; code != exitOK {
+		if code := <-done; code != cli.ExitOK {
 			t.Errorf("serve: exit code %d: %s", code, log.String())
 		}
 	})
@@ -233,13 +234,13 @@ func TestExitCodes(t *testing.T) {
 		code int
 		args string
 	}{
-		{exitUsage, ""}, {exitUsage, "dance"}, {exitUsage, "token host"}, {exitUsage, "token host h --why x"}, {exitUsage, "--nonsense"},
-		{exitUsage, "token planet h"}, {exitUsage, "token host h --life -1h"}, {exitUsage, "allow host h zz"}, {exitUsage, "list everything"},
-		{exitUsage, "revoke host h --why boredom"}, {exitUsage, "serve"}, {exitUsage, "serve --name x --url ftp://x"}, {exitUsage, "init a/b"}, {exitUsage, "init x --pkcs11 m --dir /nonexistent/x"},
-		{exitNotFound, "revoke serial ff"}, {exitNotFound, "crl nobody"}, {exitFailure, "init again"}, {exitFailure, "key-hash /dev/null"},
-		{exitFailure, "list hosts --dir /nonexistent"},
-		{exitOK, "--help"}, {exitOK, "--version"}, {exitOK, "allow vtpm v " + hash}, {exitOK, "deny " + hash + " --reason lost"},
-		{exitOK, "pin h " + hash}, {exitOK, "list policy"}, {exitOK, "list vms --json"}, {exitOK, "list tokens"}, {exitOK, "crl service"},
+		{cli.ExitUsage, ""}, {cli.ExitUsage, "dance"}, {cli.ExitUsage, "token host"}, {cli.ExitUsage, "token host h --why x"}, {cli.ExitUsage, "--nonsense"},
+		{cli.ExitUsage, "token planet h"}, {cli.ExitUsage, "token host h --life -1h"}, {cli.ExitUsage, "allow host h zz"}, {cli.ExitUsage, "list everything"},
+		{cli.ExitUsage, "revoke host h --why boredom"}, {cli.ExitUsage, "serve"}, {cli.ExitUsage, "serve --name x --url ftp://x"}, {cli.ExitUsage, "init a/b"}, {cli.ExitUsage, "init x --pkcs11 m --dir /nonexistent/x"},
+		{exitNotFound, "revoke serial ff"}, {exitNotFound, "crl nobody"}, {cli.ExitFailure, "init again"}, {cli.ExitFailure, "key-hash /dev/null"},
+		{cli.ExitFailure, "list hosts --dir /nonexistent"},
+		{cli.ExitOK, "--help"}, {cli.ExitOK, "--version"}, {cli.ExitOK, "allow vtpm v " + hash}, {cli.ExitOK, "deny " + hash + " --reason lost"},
+		{cli.ExitOK, "pin h " + hash}, {cli.ExitOK, "list policy"}, {cli.ExitOK, "list vms --json"}, {cli.ExitOK, "list tokens"}, {cli.ExitOK, "crl service"},
 	} {
 		if code, _, errs := run(t.Context(), dir, strings.Fields(tc.args)...); code != tc.code {
 			t.Errorf("%q: exit code %d, want %d: %s", tc.args, code, tc.code, errs)
@@ -271,7 +272,7 @@ func TestAuditCutOff(t *testing.T) {
 	if err := os.Truncate(filepath.Join(dir, "audit.log"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errs := run(t.Context(), dir, "list", "hosts"); code != exitFailure || !strings.Contains(errs, "audit") {
+	if code, _, errs := run(t.Context(), dir, "list", "hosts"); code != cli.ExitFailure || !strings.Contains(errs, "audit") {
 		t.Errorf("exit code %d: %s", code, errs)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"hwvtpm/control/store"
+	"hwvtpm/internal/cli"
 )
 
 // office is the operator's door, wherever it is.
@@ -118,7 +119,7 @@ func refusal(status int, text []byte) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("%w (%w)", err, store.ErrNotFound)
 	case http.StatusBadRequest:
-		return usageError{err}
+		return cli.Usagef("%w", err)
 	default:
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"hwvtpm/control/enrol"
 	"hwvtpm/control/operator"
 	"hwvtpm/control/store"
+	"hwvtpm/internal/cli"
 )
 
 func (inv *invocation) printJSON(v any) error {
@@ -65,7 +66,7 @@ var reasons = map[string]ca.Reason{
 func (inv *invocation) revoke(ctx context.Context) error {
 	reason, ok := reasons[inv.why]
 	if !ok {
-		return usagef("no reason is called %q", inv.why)
+		return cli.Usagef("no reason is called %q", inv.why)
 	}
 	r := operator.RevokeRequest{Kind: inv.args[0], Name: inv.args[1], Reason: reason}
 	if inv.args[0] == "serial" {
@@ -162,7 +163,7 @@ func (inv *invocation) list(ctx context.Context) error {
 		}{r.Allowed, r.Denied, r.Pins}
 		printPolicy(w, &r)
 	default:
-		return usagef("list takes hosts, vms, certificates, tokens or policy, not %q", inv.args[0])
+		return cli.Usagef("list takes hosts, vms, certificates, tokens or policy, not %q", inv.args[0])
 	}
 	if inv.json {
 		return inv.printJSON(chosen)

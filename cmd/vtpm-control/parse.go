@@ -12,7 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"hwvtpm/control/api"
 	"hwvtpm/control/enrol"
+	"hwvtpm/internal/cli"
 )
 
 const usage = `Usage: vtpm-control [--dir DIR] [--json] COMMAND
@@ -34,6 +36,11 @@ Server:
     --vtpm-life DURATION  of vTPMs' certificates (default 168h)
     --burst N, --rate N   requests of one host or address in a row, and then in
                           a second (default 20 and 2)
+    --policy FILE         by which evidence is judged that brings no policy
+    --verify-limit BYTES  the largest request to judge evidence (default 2097152)
+    --verify-burst N, --verify-rate N
+                          like --burst and --rate, to judge evidence (default 200
+                          and 50)
 
 Who may enrol:
   token host|vtpm NAME    make a token and print it: this once
@@ -83,6 +90,8 @@ type invocation struct {
 	url                string
 	hostLife, vtpmLife time.Duration
 	burst, rate        float64
+	policy             string
+	verify             api.Verify
 	life               time.Duration
 	reuse              bool
 	reason, why        string
@@ -99,7 +108,7 @@ type command struct {
 
 var commands = []command{
 	{"init", 1, []string{"pkcs11", "pkcs11-token", "pkcs11-pin"}, (*invocation).init},
-	{"serve", 0, []string{"listen", "name", "url", "host-life", "vtpm-life", "burst", "rate"}, (*invocation).serve},
+	{"serve", 0, []string{"listen", "name", "url", "host-life", "vtpm-life", "burst", "rate", "policy", "verify-limit", "verify-burst", "verify-rate"}, (*invocation).serve},
 	{"token", 2, []string{"life", "reuse"}, (*invocation).token},
 	{"allow", 3, nil, (*invocation).allow},
 	{"pin", 2, nil, (*invocation).pin},
@@ -117,7 +126,7 @@ var everywhere = []string{"dir", "json"}
 // flag.ErrHelp then.
 func parse(con *console, args []string) (*invocation, error) {
 	lives := enrol.DefaultConfig()
-	inv, showVersion := &invocation{con: con}, false
+	inv, showVersion := &invocation{con: con, verify: api.DefaultVerify()}, false
 	fs := flag.NewFlagSet("vtpm-control", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
@@ -134,6 +143,10 @@ func parse(con *console, args []string) (*invocation, error) {
 	fs.DurationVar(&inv.vtpmLife, "vtpm-life", lives.VTPMLife, "")
 	fs.Float64Var(&inv.burst, "burst", 20, "")
 	fs.Float64Var(&inv.rate, "rate", 2, "")
+	fs.StringVar(&inv.policy, "policy", "", "")
+	fs.Int64Var(&inv.verify.Limit, "verify-limit", inv.verify.Limit, "")
+	fs.Float64Var(&inv.verify.Burst, "verify-burst", inv.verify.Burst, "")
+	fs.Float64Var(&inv.verify.Rate, "verify-rate", inv.verify.Rate, "")
 	fs.DurationVar(&inv.life, "life", time.Hour, "")
 	fs.BoolVar(&inv.reuse, "reuse", false, "")
 	fs.StringVar(&inv.reason, "reason", "", "")
@@ -144,9 +157,9 @@ func parse(con *console, args []string) (*invocation, error) {
 		io.WriteString(con.out, usage)
 		return nil, err
 	case err != nil:
-		return nil, usagef("%w\nTry 'vtpm-control --help'.", err)
+		return nil, cli.Usagef("%w\nTry 'vtpm-control --help'.", err)
 	case showVersion:
-		fmt.Fprintln(con.out, "vtpm-control", version())
+		fmt.Fprintln(con.out, "vtpm-control", cli.Version())
 		return nil, flag.ErrHelp
 	}
 	for _, dir := range []string{con.getenv("HWVTPM_CONTROL"), defaultDir} {
@@ -172,20 +185,20 @@ func mixed(fs *flag.FlagSet, args []string) (words []string, err error) {
 
 func (inv *invocation) setCommand(words []string, fs *flag.FlagSet) error {
 	if len(words) == 0 {
-		return usagef("no command\nTry 'vtpm-control --help'.")
+		return cli.Usagef("no command\nTry 'vtpm-control --help'.")
 	}
 	i := slices.IndexFunc(commands, func(c command) bool { return c.word == words[0] })
 	if i < 0 {
-		return usagef("no command is called %q\nTry 'vtpm-control --help'.", words[0])
+		return cli.Usagef("no command is called %q\nTry 'vtpm-control --help'.", words[0])
 	}
 	inv.cmd, inv.args = commands[i], words[1:]
 	if len(inv.args) != inv.cmd.args {
-		return usagef("%s takes %d words, not %d: %s", words[0], inv.cmd.args, len(inv.args), strings.Join(inv.args, " "))
+		return cli.Usagef("%s takes %d words, not %d: %s", words[0], inv.cmd.args, len(inv.args), strings.Join(inv.args, " "))
 	}
 	var err error
 	fs.Visit(func(f *flag.Flag) {
 		if !slices.Contains(everywhere, f.Name) && !slices.Contains(inv.cmd.flags, f.Name) {
-			err = usagef("%s takes no --%s", words[0], f.Name)
+			err = cli.Usagef("%s takes no --%s", words[0], f.Name)
 		}
 	})
 	return err

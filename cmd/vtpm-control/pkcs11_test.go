@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"hwvtpm/internal/cli"
 )
 
 // The program with its keys in a SoftHSM2 token: no key file is made, lists are
@@ -50,7 +52,7 @@ func TestKeysInToken(t *testing.T) {
 	if out := do(program, "crl", "attestation"); !strings.Contains(out, "BEGIN X509 CRL") {
 		t.Errorf("crl: %s", out)
 	}
-	if code, _, errs := run(t.Context(), dir, "list", "hosts"); code != exitFailure || !strings.Contains(errs, "-tags pkcs11") {
+	if code, _, errs := run(t.Context(), dir, "list", "hosts"); code != cli.ExitFailure || !strings.Contains(errs, "-tags pkcs11") {
 		t.Errorf("the program without: exit code %d: %s", code, errs)
 	}
 	if err := os.Chmod(pin, 0o644); err != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -17,18 +18,23 @@ import (
 
 	"hwvtpm/control/api"
 	"hwvtpm/control/ca"
+	"hwvtpm/internal/cli"
+	"hwvtpm/vtpm/attest"
 )
 
 func (inv *invocation) checkServe() error {
 	if len(inv.names) == 0 {
-		return usagef("serve needs --name: what do clients call this server?")
+		return cli.Usagef("serve needs --name: what do clients call this server?")
 	}
 	if inv.hostLife < time.Hour || inv.vtpmLife < time.Minute || inv.burst < 1 || inv.rate <= 0 {
-		return usagef("serve: a life or limit is too small")
+		return cli.Usagef("serve: a life or limit is too small")
+	}
+	if v := inv.verify; v.Limit < 1 || v.Limit > attest.MaxEvidence+attest.MaxPolicy || v.Burst < 1 || v.Rate <= 0 {
+		return cli.Usagef("serve: --verify-limit is 1 to %d bytes, --verify-burst at least 1, --verify-rate above 0", attest.MaxEvidence+attest.MaxPolicy)
 	}
 	if inv.url != "" {
 		if u, err := url.Parse(inv.url); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			return usagef("serve: --url %q is not http or https", inv.url)
+			return cli.Usagef("serve: --url %q is not http or https", inv.url)
 		}
 	}
 	return nil
@@ -38,6 +44,11 @@ func (inv *invocation) serve(ctx context.Context) (err error) {
 	if err := inv.checkServe(); err != nil {
 		return err
 	}
+	policy, err := inv.readPolicy()
+	if err != nil {
+		return err
+	}
+	inv.verify.Policy = policy
 	log := hclog.New(&hclog.LoggerOptions{Name: "vtpm-control", Output: inv.con.err, JSONFormat: inv.json})
 	o, err := home{inv.dir}.open(ctx)
 	if err != nil {
@@ -69,6 +80,27 @@ func (inv *invocation) serve(ctx context.Context) (err error) {
 	first := <-ends // by ctx, or because its listener failed: both end
 	cancel()
 	return errors.Join(first, <-ends)
+}
+
+// readPolicy reads the policy by which evidence is judged, if there is one.
+func (inv *invocation) readPolicy() (*attest.Policy, error) {
+	if inv.policy == "" {
+		return nil, nil
+	}
+	f, err := os.Open(inv.policy)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, attest.MaxPolicy+1))
+	if err != nil {
+		return nil, err
+	}
+	p, err := attest.ParsePolicy(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", inv.policy, err)
+	}
+	return p, nil
 }
 
 // listenUnix listens where only this user can reach: the folder is private. A

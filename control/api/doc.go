@@ -7,6 +7,7 @@
 //
 //	POST /v1/enrol            enrol.Request            -> 201 enrol.Challenge
 //	POST /v1/enrol/{id}       {"secret"}               -> 200 {"certificate","tls","chain"}
+//	POST /v1/verify           attest.Question          -> 200 attest.Result
 //	GET  /v1/ca                                        -> 200 PEM: root, attestation, service
 //	GET  /v1/crl/{issuer}                              -> 200 DER
 //	GET  /healthz, /metrics

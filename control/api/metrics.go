@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"hwvtpm/coproc/metrics"
+	"hwvtpm/vtpm/attest"
 )
 
 // counters counts requests by route and status: a few dozen pairs at most.
@@ -45,4 +47,21 @@ func (c *counters) write(w *metrics.Writer) {
 	for _, o := range all {
 		f.Count(c.n[o], metrics.Label{Name: "route", Value: o.route}, metrics.Label{Name: "status", Value: strconv.Itoa(o.status)})
 	}
+}
+
+// verdicts counts what became of evidence.
+type verdicts struct{ held, notHeld atomic.Uint64 }
+
+func (v *verdicts) count(r *attest.Result) {
+	if r.OK {
+		v.held.Add(1)
+	} else {
+		v.notHeld.Add(1)
+	}
+}
+
+func (v *verdicts) write(w *metrics.Writer) {
+	f := w.Counter("vtpm_control_verifications_total", "Evidence that was judged, by whether it held.")
+	f.Count(v.held.Load(), metrics.Label{Name: "verdict", Value: "held"})
+	f.Count(v.notHeld.Load(), metrics.Label{Name: "verdict", Value: "not held"})
 }

@@ -38,6 +38,7 @@ var model = ca.Model{Manufacturer: "id:00001014", Model: "test", Version: "id:00
 // rig is a server that listens, and a maker of TPMs that it trusts.
 type rig struct {
 	t      *testing.T
+	dir    string // of the authority
 	cfg    Config
 	maker  *ca.Issuer
 	url    string
@@ -70,6 +71,7 @@ func newRig(t *testing.T, burst float64) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: time.Now()}
 	dir, maker := t.TempDir(), t.TempDir()
+	r.dir = dir
 	authority, err := ca.Create(dir, "test", ca.FileKeys{Dir: dir}, r.now())
 	r.fatal(err)
 	made, err := ca.Create(maker, "maker", ca.FileKeys{Dir: t.TempDir()}, r.now())
@@ -90,6 +92,7 @@ func newRig(t *testing.T, burst float64) *rig {
 		Operator: &operator.Operator{Store: db, Journal: journal, Now: r.now},
 		Lists:    &revoke.Publisher{Authority: authority, Store: db, Life: time.Hour, RootLife: time.Hour},
 	}
+	r.cfg.Verify = DefaultVerify()
 	r.public = New(r.cfg)
 	r.listen()
 	return r

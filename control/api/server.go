@@ -33,19 +33,23 @@ type Config struct {
 	// Burst and Rate are how many requests an identity (a host by its TLS key, or
 	// an address) may make in a row, and then in a second.
 	Burst, Rate float64
+	Verify      Verify
 }
 
 // Server answers requests. Its methods may be called from any goroutine.
 type Server struct {
-	cfg     Config
-	log     hclog.Logger
-	limits  *limiter
-	metrics counters
+	cfg      Config
+	log      hclog.Logger
+	roots    *x509.CertPool
+	limits   *limiter
+	office   *office
+	metrics  counters
+	verdicts verdicts
 }
 
 // New makes a Server.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, log: cfg.Logger, limits: newLimiter(cfg.Burst, cfg.Rate)}
+	s := &Server{cfg: cfg, log: cfg.Logger, roots: cfg.Authority.Roots(), limits: newLimiter(cfg.Burst, cfg.Rate), office: newOffice(cfg.Verify)}
 	if s.log == nil {
 		s.log = hclog.NewNullLogger()
 	}
@@ -78,6 +82,7 @@ func (s *Server) Public() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/enrol", s.wrap("enrol", s.begin))
 	mux.Handle("POST /v1/enrol/{id}", s.wrap("prove", s.finish))
+	mux.Handle("POST /v1/verify", s.wrap("verify", s.verify))
 	mux.Handle("GET /v1/ca", s.wrap("ca", s.authority))
 	mux.Handle("GET /v1/crl/{issuer}", s.wrap("crl", s.crl))
 	mux.Handle("GET /healthz", s.wrap("healthz", s.health))
@@ -86,16 +91,16 @@ func (s *Server) Public() http.Handler {
 }
 
 // admit finds out who asks, and holds back who asks too often.
-func (s *Server) admit(r *http.Request) (enrol.Caller, error) {
+func (s *Server) admit(r *http.Request, limits *limiter) (enrol.Caller, error) {
 	who, err := s.caller(r)
-	if !s.limits.allow(limitKey(who), s.cfg.Now()) {
+	if !limits.allow(limitKey(who), s.cfg.Now()) {
 		return who, statusError{http.StatusTooManyRequests, errors.New("too many requests: slower, please")}
 	}
 	return who, err
 }
 
 func (s *Server) begin(w http.ResponseWriter, r *http.Request) error {
-	who, err := s.admit(r)
+	who, err := s.admit(r, s.limits)
 	if err != nil {
 		return err
 	}
@@ -124,7 +129,7 @@ type Certified struct {
 }
 
 func (s *Server) finish(w http.ResponseWriter, r *http.Request) error {
-	who, err := s.admit(r)
+	who, err := s.admit(r, s.limits)
 	if err != nil {
 		return err
 	}
@@ -183,6 +188,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) showMetrics(w http.ResponseWriter, _ *http.Request) error {
 	var m metrics.Writer
 	s.metrics.write(&m)
+	s.verdicts.write(&m)
 	w.Header().Set("Content-Type", metrics.ContentType)
 	_, err := w.Write(m.Bytes())
 	return err

@@ -108,14 +108,32 @@ func (r *Result) ready(name Name, required bool, needs ...Name) bool {
 	return true
 }
 
+// unmet says whether a claim keeps evidence from holding.
+func (c *Claim) unmet() bool { return c.State == Failed || c.Required && c.State != Held }
+
 // settle decides OK: it needs every required claim, and no failed one.
 func (r *Result) settle() {
-	r.OK = len(r.Claims) > 0
+	r.OK = len(r.Claims) > 0 && !slices.ContainsFunc(r.Claims, func(c Claim) bool { return c.unmet() })
+}
+
+// Unmet lists the claims that keep the evidence from holding, in their order.
+func (r *Result) Unmet() []string {
+	var names []string
 	for _, c := range r.Claims {
-		if c.State == Failed || c.Required && c.State != Held {
-			r.OK = false
+		if c.unmet() {
+			names = append(names, string(c.Name))
 		}
 	}
+	return names
+}
+
+// why is the first unmet claim with its reason.
+func (r *Result) why() string {
+	i := slices.IndexFunc(r.Claims, func(c Claim) bool { return c.unmet() })
+	if i < 0 {
+		return "no claim was judged"
+	}
+	return fmt.Sprintf("%s: %s", r.Claims[i].Name, r.Claims[i].Reason)
 }
 
 // ranges writes ascending numbers as people do: 0-7, 14.

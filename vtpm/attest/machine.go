@@ -33,13 +33,3 @@ func CheckMachine(m *Machine, nonce []byte, roots *x509.CertPool, now time.Time)
 	}
 	return j.aikVM, nil
 }
-
-// why is the first claim that keeps evidence from holding, with its reason.
-func (r *Result) why() string {
-	for _, c := range r.Claims {
-		if c.State == Failed || c.Required && c.State != Held {
-			return fmt.Sprintf("%s: %s", c.Name, c.Reason)
-		}
-	}
-	return "no claim was judged"
-}
