@@ -3,6 +3,7 @@
 package virt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,11 @@ type Domain struct {
 	QEMU string // in the cache's bin folder; default: the one that has the virtio device
 	Head string // XML of a domain's first level
 	TPM  string // XML of a device
+	Disk string // XML of a device
 }
+
+// StockQEMU is Debian 12's QEMU.
+const StockQEMU = "qemu-7.2"
 
 var domainXML = template.Must(template.New("domain").Parse(
 	`<domain type='{{.Type}}' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
@@ -33,24 +38,25 @@ var domainXML = template.Must(template.New("domain").Parse(
   <memory unit='MiB'>256</memory>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>
-    <kernel>/mnt/cache/kernel-6.12/vmlinuz</kernel>
+    <kernel>/mnt/build/vmlinuz</kernel>
     <initrd>/mnt/build/guest.cpio</initrd>
     <cmdline>console=ttyS0 panic=-1 reboot=t</cmdline>
   </os>
   <features><acpi/></features>
-  <cpu mode='{{.CPU}}'/>
+  {{.CPU}}
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>restart</on_reboot>
   <devices>
     <emulator>/mnt/cache/bin/{{.QEMU}}</emulator>
     <controller type='usb' model='none'/>
-    <serial type='file'><source path='` + inside + `/log/{{.Name}}-console.log'/></serial>
+    <serial type='file'><source path='` + inside + `/log/{{.Name}}-console.log'/><target port='0'/></serial>
     <serial type='unix'>
       <source mode='bind' path='` + inside + `/run/{{.Name}}-agent.sock'/>
       <target port='1'/>
     </serial>
     <memballoon model='none'/>
     {{.TPM}}
+    {{.Disk}}
   </devices>
 {{.Head}}
 </domain>
@@ -70,13 +76,15 @@ func (h *Host) VirtioTPM(ctx context.Context, slot string) (string, error) {
 // Define defines a domain. Its guest is that of package lab.
 func (h *Host) Define(ctx context.Context, d Domain) error {
 	values := map[string]string{
-		"Name": d.Name, "QEMU": "qemu-system-x86_64", "Head": d.Head, "TPM": d.TPM, "Type": "qemu", "CPU": "maximum",
+		"Name": d.Name, "QEMU": cmp.Or(d.QEMU, "qemu-system-x86_64"), "Head": d.Head, "TPM": d.TPM, "Disk": d.Disk,
+		"Type": "qemu", "CPU": "<cpu mode='maximum'/>",
 	}
-	if d.QEMU != "" {
-		values["QEMU"] = d.QEMU
-	}
-	if h.Env.Accel == lab.KVM {
-		values["Type"], values["CPU"] = "kvm", "host-passthrough"
+	switch {
+	case h.Env.Accel == lab.KVM:
+		values["Type"], values["CPU"] = "kvm", "<cpu mode='host-passthrough'/>"
+	case d.QEMU == StockQEMU:
+		// Its emulation of CMPXCHG16B can damage the flags.
+		values["CPU"] = "<cpu mode='maximum'><feature policy='disable' name='cx16'/></cpu>"
 	}
 	var xml strings.Builder
 	if err := domainXML.Execute(&xml, values); err != nil {
@@ -97,7 +105,7 @@ func (h *Host) Agent(ctx context.Context, domain string) (*agent.Client, agent.H
 	if err != nil {
 		return nil, agent.Hello{}, fmt.Errorf("virt: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, h.Env.Patience(20*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, h.Env.Patience(time.Minute))
 	defer cancel()
 	hello, err := client.WaitHello(ctx)
 	if err != nil {

@@ -1,44 +1,77 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# host.sh DIR CACHE BUILD: the first process of the host's namespaces.
+# host.sh DIR CACHE BUILD: the first process of the host's namespaces. They end
+# with it, and it ends with its standard input or libvirtd.
 set -eu
+umask 022
 mount --make-rprivate /
 mount -t proc proc /proc
-mkdir -p /etc/libvirt /var/lib/libvirt /var/log/libvirt /var/cache/libvirt
-for dir in /run /mnt /var/lib/libvirt /var/log/libvirt /var/cache/libvirt; do
+
+# The three folders may be anywhere, also below one that is covered here, so they
+# are gathered before anything is.
+stage=$1/stage
+mkdir "$stage"
+mount -t tmpfs -o mode=755 tmpfs "$stage"
+mkdir "$stage/host" "$stage/cache" "$stage/build" "$stage/etc"
+mount --bind "$1" "$stage/host"
+mount --bind "$2" "$stage/cache"
+# Copies: other users must get at them, libvirt changes whom a machine's kernel
+# belongs to, and the originals may be built anew meanwhile.
+for name in coprocd hwvtpm-engine hwvtpm-swtpm hwvtpm-libvirt-hook vhost-user-vtpm; do
+	install -m 0755 "$3/$name" "$stage/build"
+done
+install -m 0644 "$3/guest.cpio" "$2/kernel-6.12/vmlinuz" "$stage/build"
+mount --move "$stage" /mnt
+chmod -R a+rX /mnt/host
+
+mkdir -p /var/lib/libvirt /var/cache/libvirt
+for dir in /run /var/cache/libvirt; do
 	mount -t tmpfs -o mode=755 tmpfs $dir
 done
-mkdir /mnt/host /mnt/cache /mnt/build
-mount --bind "$1" /mnt/host
-mount --bind "$2" /mnt/cache
-mount --bind "$3" /mnt/build
-mount --bind /mnt/host/etc /etc/libvirt
+mount --bind /mnt/host/lib /var/lib/libvirt
+mount --bind /mnt/host/log /var/log
 if [ -d /usr/lib/x86_64-linux-gnu/qemu ]; then
 	mount -t tmpfs tmpfs /usr/lib/x86_64-linux-gnu/qemu
 fi
 
-# The users of libvirt's own packages, and of ours.
-cp /etc/passwd /etc/group /mnt/host/
-has() { grep -q "^$2:" "/mnt/host/$1"; }
-has group kvm || echo 'kvm:x:64054:' >>/mnt/host/group
-for user in libvirt-qemu:64055 hwvtpm:64056; do
-	name=${user%:*} id=${user#*:}
-	has group "$name" || echo "$name:x:$id:" >>/mnt/host/group
-	if [ "$name" = libvirt-qemu ]; then
-		group=$(sed -n 's/^kvm:[^:]*:\([0-9]*\):.*/\1/p' /mnt/host/group)
-	else
-		group=$id
-	fi
-	has passwd "$name" || echo "$name:x:$id:$group::/nonexistent:/usr/sbin/nologin" >>/mnt/host/passwd
-done
-mount --bind /mnt/host/passwd /etc/passwd
-mount --bind /mnt/host/group /etc/group
+cp -a /etc/. /mnt/etc
+mount --bind /mnt/etc /etc
+rm -rf /etc/libvirt /etc/hwvtpm
+ln -s /mnt/host/etc/libvirt /mnt/host/etc/hwvtpm /etc
+
+# The users of libvirt's, swtpm's and our own packages, whether they are there or
+# not. libvirt looks them up even where it does not need them.
+group() {
+	grep -q "^$1:" /etc/group || echo "$1:x:$2:" >>/etc/group
+}
+user() {
+	gid=$(sed -n "s/^$3:[^:]*:\([0-9]*\):.*/\1/p" /etc/group)
+	grep -q "^$1:" /etc/passwd || echo "$1:x:$2:$gid::/nonexistent:/usr/sbin/nologin" >>/etc/passwd
+}
+group kvm 64054
+group libvirt-qemu 64055
+group tss 64057
+user libvirt-qemu 64055 kvm
+user tss 64057 tss
+# swtpm's user is let at the card by the group of coprocd's socket.
+sed -i '/^hwvtpm:/d' /etc/group /etc/passwd
+echo hwvtpm:x:64056:tss >>/etc/group
+user hwvtpm 64056 hwvtpm
 
 /mnt/build/coprocd --store /mnt/host/card --socket /mnt/host/coprocd.sock --engine /mnt/build/hwvtpm-engine \
-	--worker-uid -1 2>/mnt/host/log/coprocd.log &
-chmod 0755 /mnt/host
-while ! chgrp hwvtpm /mnt/host/coprocd.sock 2>/dev/null; do sleep 0.1; done
-libvirtd 2>/mnt/host/log/libvirtd.log &
+	--worker-uid -1 --admin-uid tss 2>/mnt/host/log/coprocd.log &
+while ! chgrp hwvtpm /mnt/host/coprocd.sock 2>/dev/null; do
+	kill -0 $! # else it has ended, and so does this
+	sleep 0.1
+done
+
+exec 3<&0
+PATH=/mnt/host/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin libvirtd >/mnt/host/log/libvirtd.log 2>&1 &
+libvirtd=$!
+{
+	cat <&3 >/dev/null
+	kill -KILL $libvirtd
+} &
 # The first process of a namespace waits for all orphans; libvirtd does not.
-wait $!
+wait $libvirtd

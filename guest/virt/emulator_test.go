@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package virt
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hwvtpm/guest/lab"
+)
+
+// emulatorXML is what people have in their domains for swtpm.
+const emulatorXML = `<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>`
+
+// live takes a machine on QEMU 7.2 through its life, up to its end.
+func (m *machine) live() {
+	m.Helper()
+	m.start()
+	m.wantPCR("the first start", digest{})
+	m.fill()
+
+	want := m.touch()
+	m.virsh("managedsave")
+	m.hangUp()
+	if state := m.virsh("domstate"); state != "shut off" {
+		m.Errorf("after managedsave the domain is %q", state)
+	}
+	m.start()
+	m.wantLast("managedsave and start", want)
+
+	m.reset()
+	m.wantFresh("a reset by libvirt")
+	m.touch()
+	m.reboot()
+	m.wantFresh("a reboot of the guest")
+
+	m.touch()
+	m.destroy()
+	m.start()
+	m.wantFresh("destroy and start")
+	m.destroy()
+}
+
+// stateDir is where libvirt keeps the machine's TPM.
+func (m *machine) stateDir() string {
+	m.Helper()
+	return m.Path("lib/swtpm/" + m.virsh("domuuid") + "/tpm2")
+}
+
+// libvirt's emulator backend starts hwvtpm-swtpm instead of swtpm, as user tss, and
+// its TPM is a slot of coprocd's card.
+func TestDropInOnCoprocd(t *testing.T) {
+	d := Domain{Name: "vm", QEMU: StockQEMU, TPM: emulatorXML}
+	m := newMachine(t, d)
+	uuid, state := m.virsh("domuuid"), m.stateDir()
+	m.live()
+	m.wantSlot(uuid, "closed")
+	m.wantFiles(state, "hwvtpm.json", "hwvtpm.key")
+	out, err := exec.CommandContext(m.ctx, "stat", "-c", "%a", state+"/hwvtpm.key").Output()
+	m.must("stat", err)
+	if got := strings.TrimSpace(string(out)); got != "600" {
+		t.Errorf("the access key has mode %s, want 600", got)
+	}
+	m.virsh("undefine")
+	if _, err := os.Stat(state); !os.IsNotExist(err) {
+		t.Errorf("undefine leaves the state directory: %v", err)
+	}
+	m.wantSlot(uuid, "closed")
+
+	// The same machine once more is another TPM; the first one is the operator's.
+	d.Head = "<uuid>" + uuid + "</uuid>"
+	m.must("defining again", m.Define(m.ctx, d))
+	m.virsh("start")
+	m.virsh("destroy")
+	text, err := os.ReadFile(state + "/hwvtpm.json")
+	m.must("reading the new state", err)
+	if !strings.Contains(string(text), uuid+"-2") {
+		t.Errorf("the second TPM is %s, want slot %s-2", text, uuid)
+	}
+}
+
+// wantSlot looks for a slot in some condition on the card.
+func (m *machine) wantSlot(name, life string) {
+	m.Helper()
+	out, err := m.Vtpmctl(m.ctx, "slot", "show", name)
+	m.must("looking at the slot", err)
+	if !strings.Contains(out, life) {
+		m.Errorf("slot %s is not %s:\n%s", name, life, out)
+	}
+}
+
+// wantFiles wants a folder to have these files and no others.
+func (m *machine) wantFiles(dir string, want ...string) {
+	m.Helper()
+	entries, err := os.ReadDir(dir)
+	m.must("looking at the state directory", err)
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		m.Errorf("%s has %q, want %q", filepath.Base(dir), got, want)
+	}
+}
+
+// Without coprocd the TPM lives in the state directory.
+func TestDropInAlone(t *testing.T) {
+	m := newMachine(t, Domain{Name: "vm", QEMU: StockQEMU, TPM: emulatorXML})
+	m.must("choosing no coprocd", m.UseOwnCards())
+	state := m.stateDir()
+	m.live()
+	m.virsh("undefine", "--keep-tpm")
+	m.wantFiles(state, "hwvtpm-card", "hwvtpm.json")
+}
+
+// libvirt connects QEMU to a backend that somebody else started.
+func TestExternal(t *testing.T) {
+	h, ctx := newHost(t)
+	m := &machine{Host: h, T: t, ctx: ctx, name: "vm"}
+	m.must("making a slot", h.CreateSlot(ctx, "vm1"))
+	backend := m.serveExternal()
+	xml := `<tpm model='tpm-crb'><backend type='external'><source type='unix' mode='connect' path='` +
+		inside + "/run/vm1.sock" + `'/></backend></tpm>`
+	m.must("defining", h.Define(ctx, Domain{Name: m.name, QEMU: StockQEMU, TPM: xml}))
+	m.live()
+	m.virsh("undefine")
+	if !backend.Alive() {
+		t.Error("the backend ended with its machine")
+	}
+	m.must("ending the backend", backend.Close())
+	m.wantSlot("vm1", "closed")
+}
+
+// serveExternal starts a backend on the slot, as an operator would.
+func (m *machine) serveExternal() *lab.Backend {
+	m.Helper()
+	rig, err := lab.NewRig(m.Env, m.ArtifactDir())
+	m.must("making a rig", err)
+	m.Cleanup(func() { rig.Close() })
+	backend, err := rig.StartBackend(m.ctx, lab.BackendOptions{
+		Emulator: true,
+		Coprocd:  &lab.Coprocd{Socket: m.Path("coprocd.sock"), Slot: "vm1", KeyFile: m.Path("keys/vm1.key")},
+		Extra:    []string{"--tpm-emulator-socket", m.Path("run/vm1.sock"), "--socket-mode", "0666"},
+	})
+	m.must("starting the backend", err)
+	return backend
+}
