@@ -7,10 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"io/fs"
@@ -179,52 +176,6 @@ func TestNames(t *testing.T) {
 		if _, err := VTPMAIK(name, week); err != nil {
 			t.Errorf("VTPMAIK(%q): %v", name, err)
 		}
-	}
-}
-
-// The TCG's EK credential profile, 3.2: names of the TPM in a critical SAN, its
-// specification in the subject directory attributes.
-func TestEKProfile(t *testing.T) {
-	a, _ := newAuthority(t)
-	rsaKey := must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
-	ek := newChain(t, a, rsaKey.Public()).ek
-	if ek.KeyUsage != x509.KeyUsageKeyEncipherment {
-		t.Errorf("RSA key usage %#x", ek.KeyUsage)
-	}
-	if ec := newChain(t, a, newKey(t).Public()).ek; ec.KeyUsage != x509.KeyUsageKeyAgreement {
-		t.Errorf("ECC key usage %#x", ec.KeyUsage)
-	}
-	var san, attributes []byte
-	for _, e := range ek.Extensions {
-		switch {
-		case e.Id.Equal(oidSubjectAltName):
-			san = e.Value
-			if !e.Critical {
-				t.Error("the SAN is not critical")
-			}
-		case e.Id.Equal(oidSubjectDirectoryAttributes):
-			attributes = e.Value
-		}
-	}
-	var names []asn1.RawValue
-	if _, err := asn1.Unmarshal(san, &names); err != nil || len(names) != 2 || names[0].Tag != 4 {
-		t.Fatalf("SAN %x: %v", san, err)
-	}
-	var rdns pkix.RDNSequence
-	if _, err := asn1.Unmarshal(names[0].Bytes, &rdns); err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]string{}
-	for _, set := range rdns {
-		got[set[0].Type.String()] = set[0].Value.(string)
-	}
-	if got["2.23.133.2.1"] != model.Manufacturer || got["2.23.133.2.2"] != model.Model || got["2.23.133.2.3"] != model.Version {
-		t.Errorf("TPM names %v", got)
-	}
-	// As swtpm_setup encodes "2.0", level 0, revision 164.
-	const want = "\x30\x19\x30\x17\x06\x05\x67\x81\x05\x02\x10\x31\x0e\x30\x0c\x0c\x03\x32\x2e\x30\x02\x01\x00\x02\x02\x00\xa4"
-	if string(attributes) != want {
-		t.Errorf("attributes %x, want %x", attributes, want)
 	}
 }
 

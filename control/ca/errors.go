@@ -2,14 +2,18 @@
 
 package ca
 
-import "errors"
+import (
+	"errors"
+
+	"hwvtpm/coproc/abi/ekcert"
+)
 
 var (
 	// ErrProfile is returned for a certificate that is not of the profile that
 	// its place in a chain asks for.
-	ErrProfile = errors.New("ca: certificate is not of the expected profile")
+	ErrProfile = ekcert.ErrProfile
 	// ErrName is returned for a name that can't be put into a certificate.
-	ErrName = errors.New("ca: name is not letters, digits, dots, dashes and underscores, 1 to 63, starting with a letter or digit")
+	ErrName = ekcert.ErrName
 	// ErrNoRootKey is returned where only the root's key would do, and it is not
 	// there: many keep it elsewhere.
 	ErrNoRootKey = errors.New("ca: the root's private key is not here")

@@ -2,55 +2,18 @@
 
 package ca
 
-import (
-	"crypto/x509"
-	"fmt"
-	"net/url"
-	"regexp"
-	"strings"
-)
+import "hwvtpm/coproc/abi/ekcert"
 
 // Kind is what the subject of a certificate is.
-type Kind string
+type Kind = ekcert.Kind
 
 // The subjects of the certificates of the chain, as their URNs say them.
 const (
-	KindHost        Kind = "host"
-	KindVM          Kind = "vm"
-	KindCoprocessor Kind = "coprocessor"
+	KindHost        = ekcert.KindHost
+	KindVM          = ekcert.KindVM
+	KindCoprocessor = ekcert.KindCoprocessor
 )
-
-var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // ValidName says whether a name can stand for a host, machine or card: the rule
 // is that of slot names.
-func ValidName(name string) bool { return validName.MatchString(name) }
-
-const urnPrefix = "urn:hwvtpm:"
-
-// urn is the subject's name as a URI of its certificate's SAN.
-func urn(kind Kind, name string) (*url.URL, error) {
-	if !ValidName(name) {
-		return nil, fmt.Errorf("%w: %q", ErrName, name)
-	}
-	return url.Parse(urnPrefix + string(kind) + ":" + name)
-}
-
-// subject is the one name of a kind that a certificate's SAN has.
-func subject(cert *x509.Certificate, kind Kind) (string, error) {
-	found := ""
-	for _, u := range cert.URIs {
-		name, ours := strings.CutPrefix(u.String(), urnPrefix+string(kind)+":")
-		switch {
-		case !ours:
-			return "", fmt.Errorf("%w: it names %s", ErrProfile, u)
-		case found != "" || !ValidName(name):
-			return "", fmt.Errorf("%w: it has no clear name of a %s", ErrProfile, kind)
-		}
-		found = name
-	}
-	if found == "" {
-		return "", fmt.Errorf("%w: it names no %s", ErrProfile, kind)
-	}
-	return found, nil
-}
+func ValidName(name string) bool { return ekcert.ValidName(name) }

@@ -54,6 +54,8 @@ var doors = map[string][]string{
 	"firmware/sealed/hosttpm": {gotpm},
 	// An authority may keep its keys in a token.
 	"control/ca/hsm": {"github.com/miekg/pkcs11"},
+	// What a card issues, by its own firmware, is of the same chain.
+	"control/ca": {module + "/coproc/abi/ekcert"},
 	// What a host's TPM says is held against its firmware's event log there.
 	"vtpm/hostpcr": {"github.com/google/go-eventlog"},
 	// A verifier knows the authority's certificates, and reads firmware event logs.
