@@ -15,7 +15,7 @@ export PATH := $(CACHE)/bin:$(PATH)
 export GOFLAGS := -mod=readonly $(filter-out -mod=%,$(GOFLAGS))
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X main.buildVersion=$(VERSION)
+LDFLAGS := -s -w -X hwvtpm/internal/cli.buildVersion=$(VERSION)
 TOOL := go tool -modfile=tools/go.mod
 FETCH := @guest/lab/fetch.sh
 

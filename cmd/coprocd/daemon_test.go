@@ -20,6 +20,8 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/coproctest/tpmtest"
+	"hwvtpm/internal/cli"
+	"hwvtpm/internal/unixsock"
 )
 
 // TestLife: a card is made, keeps its slots over restarts, and the daemon tells
@@ -35,7 +37,7 @@ func TestLife(t *testing.T) {
 	want := c.ReadNV(tpmtest.NVBase, 8)
 	d.cmd.Process.Signal(unix.SIGTERM)
 	d.await("STOPPING=1")
-	if code := d.wait(); code != exitOK {
+	if code := d.wait(); code != cli.ExitOK {
 		t.Errorf("exit code %d", code)
 	}
 	if !d.tells("no rollback protection") || !d.tells("in clear in "+filepath.Join(d.store, "key")) {
@@ -60,7 +62,7 @@ func TestTwoDaemons(t *testing.T) {
 	second.refuses(exitStore, "in use")
 	third := newDaemon(t)
 	third.socket = first.socket
-	third.refuses(exitFailure, "another process serves")
+	third.refuses(cli.ExitFailure, "another process serves")
 	if _, err := first.admin().Show(t.Context(), "a"); err != nil {
 		t.Errorf("the first daemon: %v", err)
 	}
@@ -75,7 +77,7 @@ func TestStaleSocket(t *testing.T) {
 	if err := os.WriteFile(d.socket, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d.refuses(exitFailure, "not a socket")
+	d.refuses(cli.ExitFailure, "not a socket")
 }
 
 // TestActivation: a service manager's socket is served, one of another kind is not.
@@ -83,7 +85,7 @@ func TestActivation(t *testing.T) {
 	for _, tc := range []struct {
 		network string
 		ok      bool
-	}{{packets, true}, {stream, false}} {
+	}{{unixsock.Packets, true}, {unixsock.Stream, false}} {
 		t.Run(tc.network, func(t *testing.T) {
 			d := newDaemon(t)
 			l, err := net.ListenUnix(tc.network, &net.UnixAddr{Name: d.socket, Net: tc.network})
@@ -106,14 +108,14 @@ func TestActivation(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !tc.ok {
-				if code := d.wait(); code != exitFailure || !strings.Contains(d.log.String(), "sequential packets") {
+				if code := d.wait(); code != cli.ExitFailure || !strings.Contains(d.log.String(), "sequential packets") {
 					t.Errorf("exit code %d", code)
 				}
 				return
 			}
 			d.await("READY=1")
 			d.create("a")
-			if code := d.end(unix.SIGTERM); code != exitOK {
+			if code := d.end(unix.SIGTERM); code != cli.ExitOK {
 				t.Errorf("exit code %d", code)
 			}
 			if _, err := os.Stat(d.socket); err != nil {

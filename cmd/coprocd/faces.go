@@ -14,6 +14,7 @@ import (
 	"hwvtpm/firmware/board"
 	"hwvtpm/firmware/broker"
 	"hwvtpm/firmware/card"
+	"hwvtpm/internal/unixsock"
 )
 
 // faces are the card's ways to its clients.
@@ -63,13 +64,13 @@ func (f *faces) listen(cfg config) error {
 		f.packets = append(f.packets, l)
 	}
 	if cfg.socketPath != "" {
-		if l, err = listen(packets, cfg.socketPath, cfg.socketMode); err != nil {
+		if l, err = unixsock.Listen(unixsock.Packets, cfg.socketPath, cfg.socketMode); err != nil {
 			return err
 		}
 		f.packets = append(f.packets, l)
 	}
 	if cfg.vfioUser != "" {
-		if f.pci, err = listen(stream, cfg.vfioUser, 0o600); err != nil {
+		if f.pci, err = unixsock.Listen(unixsock.Stream, cfg.vfioUser, 0o600); err != nil {
 			return err
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/coproctest/tpmtest"
 	"hwvtpm/firmware/sealed"
+	"hwvtpm/internal/cli"
 )
 
 // TestKilledDaemon: the daemon is killed again and again while slots work. What
@@ -290,7 +291,7 @@ func TestStallingClients(t *testing.T) {
 	c := d.open(d.device(), "b")
 	c.Startup()
 	c.Extend(10, "event")
-	if code := d.end(unix.SIGTERM); code != exitOK { // hang is the limit
+	if code := d.end(unix.SIGTERM); code != cli.ExitOK { // hang is the limit
 		t.Errorf("exit code %d", code)
 	}
 }

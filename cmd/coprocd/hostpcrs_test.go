@@ -16,6 +16,7 @@ import (
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/coproctest/tpmtest"
 	"hwvtpm/vtpm/hostpcr"
+	"hwvtpm/vtpm/tpmlink"
 )
 
 // measure extends the host's TPM as OVMF did when it wrote a log, which it gives.
@@ -31,7 +32,7 @@ func (s *swtpm) measure() []byte {
 	}
 	algs := []tpm2.TPMIAlgHash{tpm2.TPMAlgSHA1, tpm2.TPMAlgSHA256, tpm2.TPMAlgSHA384}
 	digests := [][]tcg.Event{parsed.Events(register.HashSHA1), parsed.Events(register.HashSHA256), parsed.Events(register.HashSHA384)}
-	err = s.use(func(t *socketTPM) error {
+	err = s.use(func(t *tpmlink.Link) error {
 		for i, e := range digests[0] {
 			if e.Type == tcg.NoAction {
 				continue
@@ -56,7 +57,7 @@ func (s *swtpm) measure() []byte {
 func (s *swtpm) readHost(log []byte) coproc.PCRMap {
 	s.t.Helper()
 	var m coproc.PCRMap
-	err := s.use(func(t *socketTPM) error {
+	err := s.use(func(t *tpmlink.Link) error {
 		ak, err := tpm2.CreatePrimary{
 			PrimaryHandle: tpm2.TPMRHEndorsement,
 			InPublic: tpm2.New2B(tpm2.TPMTPublic{
@@ -130,7 +131,7 @@ func TestHostPCRs(t *testing.T) {
 	guest.Startup()
 	check := func(when string) {
 		t.Helper()
-		err := host.use(func(h *socketTPM) error {
+		err := host.use(func(h *tpmlink.Link) error {
 			on := tpmtest.New(t, h.Send)
 			for pcr := range abi.HostPCRs {
 				here, there := guest.PCR(pcr), on.PCR(pcr)

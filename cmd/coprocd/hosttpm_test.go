@@ -15,6 +15,7 @@ import (
 
 	"hwvtpm/coproc/coproctest/tpmtest"
 	"hwvtpm/firmware/sealed"
+	"hwvtpm/vtpm/tpmlink"
 )
 
 // swtpm is the host's TPM.
@@ -54,7 +55,7 @@ func (s *swtpm) powerOn() {
 		s.t.Fatal(err)
 	}
 	for deadline := time.Now().Add(hang); ; time.Sleep(10 * time.Millisecond) {
-		if err := s.use(func(*socketTPM) error { return nil }); err == nil {
+		if err := s.use(func(*tpmlink.Link) error { return nil }); err == nil {
 			return
 		} else if time.Now().After(deadline) {
 			s.t.Fatalf("swtpm does not come up: %v", err)
@@ -69,8 +70,8 @@ func (s *swtpm) powerOff() {
 }
 
 // use gives f a connection to the TPM, which serves one at a time.
-func (s *swtpm) use(f func(*socketTPM) error) error {
-	t, err := openHostTPM(s.address())
+func (s *swtpm) use(f func(*tpmlink.Link) error) error {
+	t, err := tpmlink.Open(s.address())
 	if err != nil {
 		return err
 	}
@@ -78,13 +79,13 @@ func (s *swtpm) use(f func(*socketTPM) error) error {
 	if _, err := (tpm2.GetRandom{BytesRequested: 8}).Execute(t); err != nil {
 		return err
 	}
-	return f(t.(*socketTPM))
+	return f(t)
 }
 
 // boot is what measured boot leaves in PCR 7.
 func (s *swtpm) boot() {
 	s.t.Helper()
-	err := s.use(func(t *socketTPM) error {
+	err := s.use(func(t *tpmlink.Link) error {
 		_, err := tpm2.PCRExtend{
 			PCRHandle: tpm2.AuthHandle{Handle: 7, Auth: tpm2.PasswordAuth(nil)},
 			Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: make([]byte, 32)}}},

@@ -11,18 +11,13 @@ import (
 	"os/signal"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/cli"
 )
 
-// buildVersion is set by the Makefile.
-var buildVersion = "(devel)"
-
-// Exit codes. They are part of the interface.
-const (
-	exitOK      = 0
-	exitFailure = 1 // something failed while running
-	exitUsage   = 2 // the command line is wrong
-	exitStore   = 3 // the store can't be used: damaged, set back, of another key, or in use
-)
+// exitStore is the exit code if the store can't be used: it is damaged, set back, of
+// another key, or in use.
+const exitStore = 3
 
 func main() {
 	signal.Ignore(unix.SIGHUP) // there is nothing to read again
@@ -35,26 +30,26 @@ func realMain(ctx context.Context, args []string) int {
 	cfg, err := parseArgs(args, os.Stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		return exitOK
+		return cli.ExitOK
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "coprocd: %v\nTry 'coprocd --help'.\n", err)
-		return exitUsage
+		return cli.ExitUsage
 	case cfg.printVersion:
-		fmt.Println("coprocd", buildVersion)
-		return exitOK
+		fmt.Println("coprocd", cli.Version())
+		return cli.ExitOK
 	}
 	return report(run(ctx, cfg))
 }
 
 func report(err error) int {
 	if err == nil {
-		return exitOK
+		return cli.ExitOK
 	}
 	fmt.Fprintf(os.Stderr, "coprocd: %v\n", err)
 	if _, ok := errors.AsType[storeError](err); ok {
 		return exitStore
 	}
-	return exitFailure
+	return cli.ExitFailure
 }
 
 // storeError is a failure to open the store.

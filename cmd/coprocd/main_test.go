@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+
+	"hwvtpm/internal/cli"
 )
 
 func TestUsageExitCodes(t *testing.T) {
@@ -13,13 +15,13 @@ func TestUsageExitCodes(t *testing.T) {
 		args []string
 		want int
 	}{
-		{[]string{"--version"}, exitOK},
-		{[]string{"--help"}, exitOK},
-		{nil, exitUsage},
-		{[]string{"--no-such-flag"}, exitUsage},
-		{[]string{"--socket", "s"}, exitUsage},
-		{[]string{"--store", "d"}, exitUsage},
-		{[]string{"--store", "d", "--socket", "s", "more"}, exitUsage},
+		{[]string{"--version"}, cli.ExitOK},
+		{[]string{"--help"}, cli.ExitOK},
+		{nil, cli.ExitUsage},
+		{[]string{"--no-such-flag"}, cli.ExitUsage},
+		{[]string{"--socket", "s"}, cli.ExitUsage},
+		{[]string{"--store", "d"}, cli.ExitUsage},
+		{[]string{"--store", "d", "--socket", "s", "more"}, cli.ExitUsage},
 	} {
 		if got := realMain(t.Context(), tt.args); got != tt.want {
 			t.Errorf("realMain(%q) = %d, want %d", tt.args, got, tt.want)
@@ -33,8 +35,8 @@ func TestReport(t *testing.T) {
 		err  error
 		want int
 	}{
-		{nil, exitOK},
-		{cause, exitFailure},
+		{nil, cli.ExitOK},
+		{cause, cli.ExitFailure},
 		{fmt.Errorf("open: %w", storeError{cause}), exitStore},
 	} {
 		if got := report(tt.err); got != tt.want {

@@ -8,6 +8,7 @@ import (
 	"hwvtpm/coproc/metrics"
 	"hwvtpm/firmware/broker"
 	"hwvtpm/firmware/card"
+	"hwvtpm/internal/cli"
 )
 
 // figures are the daemon's metrics. Their names are part of the interface, and
@@ -31,7 +32,7 @@ func (f figures) collect(w *metrics.Writer) {
 
 func (f figures) program(w *metrics.Writer, s *card.Stats) {
 	w.Gauge("coprocd_build_info", "Version of the program, always 1.").
-		Count(1, metrics.Label{Name: "version", Value: buildVersion})
+		Count(1, metrics.Label{Name: "version", Value: cli.Version()})
 	w.Gauge("coprocd_protection_info", "How storage key and counter are kept, always 1.").
 		Count(1, metrics.Label{Name: "key", Value: protectionKind(s.Health.KeyProtection)},
 			metrics.Label{Name: "rollback", Value: protectionKind(s.Health.RollbackProtection)},

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"hwvtpm/firmware/card"
+	"hwvtpm/internal/cli"
 )
 
 func newLogger(cfg config) hclog.Logger {
@@ -46,7 +47,7 @@ func run(ctx context.Context, cfg config) (err error) {
 		return err
 	}
 	tell(log, "READY=1\nSTATUS=serving")
-	log.Info("ready", "version", buildVersion)
+	log.Info("ready", "version", cli.Version())
 	defer tell(log, "STOPPING=1")
 	return f.serve(ctx, figures{c, f.broker, protection.String()}.collect)
 }
@@ -85,7 +86,7 @@ func orNone[T int | time.Duration](v T) T {
 
 // tell tells the service manager, if there is one.
 func tell(log hclog.Logger, state string) {
-	if err := notify(state); err != nil {
+	if err := cli.Notify(state); err != nil {
 		log.Warn("service manager", "error", err)
 	}
 }

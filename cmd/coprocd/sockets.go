@@ -5,57 +5,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// Kinds of UNIX sockets, in the words of package net.
-const (
-	packets = "unixpacket" // SOCK_SEQPACKET
-	stream  = "unix"
-)
-
-// listen makes a socket. One that a dead process left there is replaced; a living
-// one, or anything else, is not touched.
-func listen(network, path string, mode os.FileMode) (*net.UnixListener, error) {
-	if err := clearStale(path); err != nil {
-		return nil, err
-	}
-	old := unix.Umask(0o777 &^ int(mode))
-	l, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
-	unix.Umask(old)
-	if err != nil {
-		return nil, fmt.Errorf("listen for clients: %w", err)
-	}
-	return l, nil
-}
-
-func clearStale(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("look for an old socket: %w", err)
-	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%s exists and is not a socket: choose another path", path)
-	}
-	for _, network := range []string{packets, stream} { // the wrong kind is refused like a dead one
-		if c, err := net.DialTimeout(network, path, time.Second); err == nil {
-			c.Close()
-			return fmt.Errorf("another process serves %s: stop it or choose another path", path)
-		}
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove the old socket: %w", err)
-	}
-	return nil
-}
 
 // firstPassed is where passed sockets begin (sd_listen_fds(3)).
 const firstPassed = 3

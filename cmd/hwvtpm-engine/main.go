@@ -25,10 +25,8 @@ import (
 	"hwvtpm/firmware/engine"
 	_ "hwvtpm/firmware/sandbox" // acts before main if the first argument is --worker
 	"hwvtpm/firmware/wire"
+	"hwvtpm/internal/cli"
 )
-
-// buildVersion is set by the Makefile.
-var buildVersion = "(devel)"
 
 func main() {
 	os.Exit(realMain(os.Args[1:]))
@@ -37,7 +35,7 @@ func main() {
 func realMain(args []string) int {
 	if len(args) == 1 && (args[0] == "--version" || args[0] == "-version") {
 		v := engine.Version()
-		fmt.Printf("hwvtpm-engine %s, libtpms %d.%d.%d\n", buildVersion, v>>16, v>>8&0xff, v&0xff)
+		fmt.Printf("hwvtpm-engine %s, libtpms %d.%d.%d\n", cli.Version(), v>>16, v>>8&0xff, v&0xff)
 		return 0
 	}
 	if len(args) > 0 && args[0] == "--worker" && (len(args) == 1 || len(args) == 2 && args[1] == "--own-user") {

@@ -10,16 +10,9 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"syscall"
-)
 
-// Exit codes. They are part of the interface: libvirt refuses to start a domain
-// whose hook ends with another code than 0.
-const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2 // the command line is wrong
+	"hwvtpm/internal/cli"
 )
 
 func init() {
@@ -34,24 +27,26 @@ func main() {
 	os.Exit(realMain(ctx, os.Args[1:]))
 }
 
+// realMain gives the exit code. libvirt refuses to start a domain whose hook ends
+// with another one than 0.
 func realMain(ctx context.Context, args []string) int {
 	cfg, err := parseArgs(args, os.Stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		return exitOK
+		return cli.ExitOK
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "hwvtpm-libvirt-hook: %v\nTry 'hwvtpm-libvirt-hook --help'.\n", err)
-		return exitUsage
+		return cli.ExitUsage
 	case cfg.printVersion:
-		fmt.Println("hwvtpm-libvirt-hook", version())
-		return exitOK
+		fmt.Println("hwvtpm-libvirt-hook", cli.Version())
+		return cli.ExitOK
 	}
 	if err := cfg.run(ctx); err != nil {
 		// libvirt shows this text in its log and to who started the domain.
 		fmt.Fprintf(os.Stderr, "hwvtpm: %v\n", err)
-		return exitFailure
+		return cli.ExitFailure
 	}
-	return exitOK
+	return cli.ExitOK
 }
 
 func (c config) run(ctx context.Context) error {
@@ -65,17 +60,4 @@ func (c config) run(ctx context.Context) error {
 	default:
 		return c.printXML(os.Stdout)
 	}
-}
-
-// buildVersion is set by the Makefile.
-var buildVersion string
-
-func version() string {
-	if buildVersion != "" {
-		return buildVersion
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }

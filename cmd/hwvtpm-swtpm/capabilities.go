@@ -5,6 +5,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+
+	"hwvtpm/internal/cli"
 )
 
 // Features are what --print-capabilities says. Programs such as libvirt refuse
@@ -20,7 +22,7 @@ func printCapabilities(con *console, program string, features []string) error {
 		Type     string   `json:"type"`
 		Features []string `json:"features"`
 		Version  string   `json:"version"`
-	}{program, features, version()})
+	}{program, features, cli.Version()})
 	if err != nil {
 		return err
 	}
@@ -29,6 +31,6 @@ func printCapabilities(con *console, program string, features []string) error {
 }
 
 func printVersion(con *console) error {
-	fmt.Fprintf(con.out, "hwvtpm-swtpm %s, with the command line of swtpm 0.7\n", version())
+	fmt.Fprintf(con.out, "hwvtpm-swtpm %s, with the command line of swtpm 0.7\n", cli.Version())
 	return errPrinted
 }

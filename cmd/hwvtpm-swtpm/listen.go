@@ -5,12 +5,10 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"hwvtpm/internal/unixsock"
 )
 
 // arrivals are the connections of a channel, one after the other.
@@ -51,13 +49,7 @@ func (c *channel) open() (*arrivals, error) {
 
 // listenUnix makes the socket. One that a dead process left is replaced.
 func (c *channel) listenUnix() (net.Listener, error) {
-	if err := clearStale(c.address); err != nil {
-		return nil, err
-	}
-	// Nobody gets in before mode and owner are right.
-	old := unix.Umask(0o777)
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.address, Net: "unix"})
-	unix.Umask(old)
+	ln, err := unixsock.Listen(unixsock.Stream, c.address, 0) // nobody gets in before mode and owner are right
 	if err != nil {
 		return nil, err
 	}
@@ -68,23 +60,6 @@ func (c *channel) listenUnix() (net.Listener, error) {
 		return nil, errors.Join(err, ln.Close())
 	}
 	return ln, nil
-}
-
-func clearStale(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%s exists and is not a socket", path)
-	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		c.Close()
-		return fmt.Errorf("another process serves %s", path)
-	}
-	return os.Remove(path)
 }
 
 // errNoMore: the one connection that there was has been taken.

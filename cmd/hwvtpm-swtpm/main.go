@@ -10,14 +10,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
-)
 
-// Exit codes, which are those of swtpm.
-const (
-	exitOK      = 0
-	exitFailure = 1
+	"hwvtpm/internal/cli"
 )
 
 // console is what a program has of its surroundings.
@@ -59,29 +54,16 @@ func realMain(ctx context.Context, con *console, args []string) int {
 	}
 	if run == nil {
 		fmt.Fprint(con.err, usage)
-		return exitFailure
+		return cli.ExitFailure
 	}
 	err := run(ctx, con, rest)
 	switch {
 	case err == nil, errors.Is(err, errPrinted):
-		return exitOK
+		return cli.ExitOK
 	}
 	fmt.Fprintf(con.err, "%s: %v\n", name, err)
-	return exitFailure
+	return cli.ExitFailure
 }
 
 // errPrinted: the command line asked for a text only, which was printed.
 var errPrinted = errors.New("printed")
-
-// buildVersion is set by the Makefile.
-var buildVersion string
-
-func version() string {
-	if buildVersion != "" {
-		return buildVersion
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
-}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"hwvtpm/internal/cli"
 )
 
 // quietConsole is a console without an environment.
@@ -120,7 +122,7 @@ func TestForeignState(t *testing.T) {
 		{"swtpm_setup", "--tpm2", "--tpm-state", dir, "--overwrite"},
 	} {
 		out.Reset()
-		if code := realMain(t.Context(), con, args); code != exitFailure || !strings.Contains(out.String(), "vtpmctl import-swtpm") {
+		if code := realMain(t.Context(), con, args); code != cli.ExitFailure || !strings.Contains(out.String(), "vtpmctl import-swtpm") {
 			t.Errorf("%q: exit code %d: %s", args, code, out)
 		}
 	}

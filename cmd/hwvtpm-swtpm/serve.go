@@ -14,6 +14,7 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vtpm"
 	"hwvtpm/vtpm/emulator"
 )
@@ -91,7 +92,7 @@ func serve(ctx context.Context, con *console, cfg *socketConfig, log hclog.Logge
 			return err
 		}
 	}
-	log.Info("ready", "version", version(), "state", cfg.state)
+	log.Info("ready", "version", cli.Version(), "state", cfg.state)
 	err = f.serve(ctx)
 	s := f.server.Stats()
 	log.Info("ends", "commands", s.Commands, "resets", s.Resets, "slot-errors", s.SlotErrors)

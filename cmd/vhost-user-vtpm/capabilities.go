@@ -5,8 +5,8 @@ package main
 import (
 	"encoding/json"
 	"io"
-	"runtime/debug"
 
+	"hwvtpm/internal/cli"
 	"hwvtpm/vtpm"
 )
 
@@ -30,24 +30,11 @@ func printCapabilities(w io.Writer) error {
 	return enc.Encode(capabilities{
 		Type:        "tpm",
 		Features:    []string{"framed", "bufsize", "cancel"},
-		Version:     version(),
+		Version:     cli.Version(),
 		VirtioID:    vtpm.DefaultVirtioID,
 		ConfigSize:  vtpm.ConfigSize,
 		Queues:      1,
 		ResetPolicy: []string{string(vtpm.PolicyQMP), string(vtpm.PolicyKeep), string(vtpm.PolicyReset)},
 		Coproc:      []string{"coprocd", "sim"},
 	})
-}
-
-// buildVersion is set by the Makefile.
-var buildVersion string
-
-func version() string {
-	if buildVersion != "" {
-		return buildVersion
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }

@@ -13,6 +13,7 @@ import (
 
 	"hwvtpm/coproc/accesskey"
 	"hwvtpm/coproc/coprocd/coprocdtest"
+	"hwvtpm/internal/cli"
 )
 
 // newCard gives a daemon with the slot vm-a, and the file of its key.
@@ -42,7 +43,7 @@ func TestSlotOfACard(t *testing.T) {
 		t.Errorf("the slot is %s", life)
 	}
 	p.signal(syscall.SIGTERM)
-	if code := p.wait(); code != exitOK {
+	if code := p.wait(); code != cli.ExitOK {
 		t.Errorf("exit code %d", code)
 	}
 }
@@ -75,7 +76,7 @@ func TestSlotCannotBeUsed(t *testing.T) {
 		{s, "vm-c", key, exitState, "no slot of this name"},
 		{s, "vm-a", key + "x", exitState, "no such file"},
 		{s, "vm-a", shared, exitState, "0644"},
-		{other, "vm-a", key, exitFailure, "connect"},
+		{other, "vm-a", key, cli.ExitFailure, "connect"},
 	} {
 		p := launchCard(t, tc.card, tc.slot, tc.key)
 		if code := p.wait(); code != tc.code || !strings.Contains(p.log.String(), tc.says) {

@@ -9,6 +9,7 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/metrics"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vtpm/emulator"
 )
 
@@ -32,7 +33,7 @@ func newEmulator(cfg config, slot coproc.Slot, log hclog.Logger) (*emulatorFace,
 }
 
 func (e *emulatorFace) serve(ctx context.Context, end endpoint) error {
-	e.log.Info("ready", "version", version(), "face", "tpm-emulator")
+	e.log.Info("ready", "version", cli.Version(), "face", "tpm-emulator")
 	err := e.server.Serve(ctx, end.listener)
 	s := e.server.Stats()
 	e.log.Info("stopping", "commands", s.Commands, "tpm-errors", s.Errors, "bad-sizes", s.BadSizes,

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/cli"
 )
 
 // The other face: QEMU's part is played for two machines, one after the other.
@@ -34,7 +36,7 @@ func TestEmulatorSocket(t *testing.T) {
 		useEmulator(t, socket)
 	}
 	p.signal(unix.SIGTERM)
-	if code := p.wait(); code != exitOK {
+	if code := p.wait(); code != cli.ExitOK {
 		t.Errorf("exit code %d; the log is:\n%s", code, p.log)
 	}
 	if n := strings.Count(p.log.String(), "a virtual machine has connected"); n != 2 {

@@ -17,6 +17,7 @@ import (
 	"hwvtpm/coproc/accesskey"
 	"hwvtpm/coproc/admin"
 	"hwvtpm/coproc/pcie"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vhostuser/vhostusertest"
 )
 
@@ -96,7 +97,7 @@ func TestSlotOfAFunction(t *testing.T) {
 		t.Errorf("PCR 10 after the program was killed = %x, want %x", got, was)
 	}
 	p.signal(syscall.SIGTERM)
-	if code := p.wait(); code != exitOK {
+	if code := p.wait(); code != cli.ExitOK {
 		t.Errorf("exit code %d", code)
 	}
 
@@ -118,8 +119,8 @@ func TestFunctionThatIsNotThere(t *testing.T) {
 		"vfio-user:" + filepath.Join(t.TempDir(), "none"): "no such file",
 	} {
 		p := launchWith(t, "--coproc", spec, "--slot", "vm-a", "--slot-key", "k", "--reset-policy", "keep")
-		if code := p.wait(); code != exitFailure || !strings.Contains(p.log.String(), says) {
-			t.Errorf("--coproc %s: exit code %d, want %d and %q", spec, code, exitFailure, says)
+		if code := p.wait(); code != cli.ExitFailure || !strings.Contains(p.log.String(), says) {
+			t.Errorf("--coproc %s: exit code %d, want %d and %q", spec, code, cli.ExitFailure, says)
 		}
 	}
 }

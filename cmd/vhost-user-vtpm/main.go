@@ -13,15 +13,11 @@ import (
 	"syscall"
 
 	"hwvtpm/coproc"
+	"hwvtpm/internal/cli"
 )
 
-// Exit codes. They are part of the interface.
-const (
-	exitOK      = 0
-	exitFailure = 1 // something failed while running
-	exitUsage   = 2 // the command line is wrong
-	exitState   = 3 // the TPM can't be used, and trying again won't help
-)
+// exitState is the exit code if the TPM can't be used and trying again won't help.
+const exitState = 3
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -33,15 +29,15 @@ func realMain(ctx context.Context, args []string) int {
 	cfg, err := parseArgs(args, os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		return exitOK
+		return cli.ExitOK
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "vhost-user-vtpm: %v\nTry 'vhost-user-vtpm --help'.\n", err)
-		return exitUsage
+		return cli.ExitUsage
 	case cfg.printCapabilities:
 		return report(printCapabilities(os.Stdout))
 	case cfg.printVersion:
-		fmt.Println("vhost-user-vtpm", version())
-		return exitOK
+		fmt.Println("vhost-user-vtpm", cli.Version())
+		return cli.ExitOK
 	}
 	return report(run(ctx, cfg))
 }
@@ -55,11 +51,11 @@ var lasting = []error{
 
 func report(err error) int {
 	if err == nil {
-		return exitOK
+		return cli.ExitOK
 	}
 	fmt.Fprintf(os.Stderr, "vhost-user-vtpm: %v\n", err)
 	if slices.ContainsFunc(lasting, func(bad error) bool { return errors.Is(err, bad) }) {
 		return exitState
 	}
-	return exitFailure
+	return cli.ExitFailure
 }

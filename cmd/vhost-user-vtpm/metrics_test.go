@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"hwvtpm/internal/cli"
 	"hwvtpm/vhostuser/vhostusertest"
 )
 
@@ -54,7 +55,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	p.signal(syscall.SIGTERM)
-	if code := p.wait(); code != exitOK {
+	if code := p.wait(); code != cli.ExitOK {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
@@ -65,7 +66,7 @@ func TestMetrics(t *testing.T) {
 func TestMetricsAddressThatCannotBe(t *testing.T) {
 	for _, addr := range []string{"nonsense", "unix:/nonexistent/metrics"} {
 		p := launch(t, stateDir(t), "--reset-policy", "keep", "--metrics", addr)
-		if code := p.wait(); code != exitFailure {
+		if code := p.wait(); code != cli.ExitFailure {
 			t.Errorf("--metrics %s: exit code %d", addr, code)
 		}
 		p.waitLog("metrics: ")

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"hwvtpm/internal/cli"
 	"hwvtpm/vhostuser/vhostusertest"
 )
 
@@ -19,7 +20,7 @@ func TestProbeIsNoPowerOn(t *testing.T) {
 	g.f.Close()
 
 	second := launch(t, stateDir(t), "--reset-policy=keep", "--socket-path", p.socket)
-	if code := second.wait(); code != exitFailure || !strings.Contains(second.log.String(), "another process serves") {
+	if code := second.wait(); code != cli.ExitFailure || !strings.Contains(second.log.String(), "another process serves") {
 		t.Fatalf("a second backend on the same socket ended with %d:\n%s", code, second.log)
 	}
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"hwvtpm/coproc/coproctest/programs"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vhostuser/vhostusertest"
 	"hwvtpm/vtpm"
 )
@@ -281,7 +282,7 @@ func TestGuestOverEveryRingAndLayout(t *testing.T) {
 				t.Errorf("PCR 10 after stop and cont = %x, want %x", got, was)
 			}
 			p.signal(syscall.SIGTERM)
-			if code := p.wait(); code != exitOK {
+			if code := p.wait(); code != cli.ExitOK {
 				t.Errorf("exit code after SIGTERM = %d, want 0", code)
 			}
 			if _, err := os.Stat(p.socket); err == nil {
@@ -404,8 +405,8 @@ func TestStateInUse(t *testing.T) {
 
 func TestUsageErrors(t *testing.T) {
 	p := launch(t, stateDir(t))
-	if code := p.wait(); code != exitUsage || !strings.Contains(p.log.String(), "--reset-policy=keep") {
-		t.Errorf("exit code without a reset authority = %d, want %d; it said:\n%s", code, exitUsage, p.log)
+	if code := p.wait(); code != cli.ExitUsage || !strings.Contains(p.log.String(), "--reset-policy=keep") {
+		t.Errorf("exit code without a reset authority = %d, want %d; it said:\n%s", code, cli.ExitUsage, p.log)
 	}
 }
 

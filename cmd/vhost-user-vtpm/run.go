@@ -17,6 +17,7 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/metrics"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vhostuser"
 	"hwvtpm/virtqueue"
 	"hwvtpm/vtpm"
@@ -153,7 +154,7 @@ func (b *backend) serve(ctx context.Context, end endpoint) error {
 	if b.monitor != nil {
 		wg.Go(func() { b.monitor.Run(ctx, b.device.CheckMonitor) })
 	}
-	b.log.Info("ready", "version", version(), "reset-policy", string(b.cfg.policy))
+	b.log.Info("ready", "version", cli.Version(), "reset-policy", string(b.cfg.policy))
 	var err error
 	if end.conn != nil {
 		err = b.server.ServeConn(ctx, end.conn)
@@ -205,7 +206,7 @@ func (b *backend) disconnected(err error) {
 func (b *backend) WriteMetrics(w *metrics.Writer) { b.device.WriteMetrics(w) }
 
 func tell(log hclog.Logger, state string) {
-	if err := notify(state); err != nil {
+	if err := cli.Notify(state); err != nil {
 		log.Warn("service manager", "error", err)
 	}
 }

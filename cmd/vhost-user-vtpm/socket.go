@@ -3,14 +3,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/unixsock"
 )
 
 // endpoint is where QEMU is: a listener that it connects to, or a connection
@@ -33,43 +32,8 @@ func openEndpoint(c config) (endpoint, error) {
 	if c.fd >= 0 {
 		return inherit(c.fd)
 	}
-	ln, err := listen(c.socketPath, c.socketMode)
+	ln, err := unixsock.Listen(unixsock.Stream, c.socketPath, c.socketMode)
 	return endpoint{listener: ln}, err
-}
-
-// listen makes the socket at path. A socket that a dead process left there is
-// replaced; a living one, or anything else, is not touched.
-func listen(path string, mode os.FileMode) (*net.UnixListener, error) {
-	if err := clearStale(path); err != nil {
-		return nil, err
-	}
-	old := unix.Umask(0o777 &^ int(mode))
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	unix.Umask(old)
-	if err != nil {
-		return nil, fmt.Errorf("listening for QEMU: %w", err)
-	}
-	return ln, nil
-}
-
-func clearStale(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("looking for an old socket: %w", err)
-	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%s exists and is not a socket: choose another --socket-path", path)
-	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		c.Close()
-		return fmt.Errorf("another process serves %s: stop it or choose another --socket-path", path)
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("removing the old socket: %w", err)
-	}
-	return nil
 }
 
 // inherit takes over the socket fd.

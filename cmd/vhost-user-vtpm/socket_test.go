@@ -4,51 +4,13 @@ package main
 
 import (
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/cli"
 )
-
-func TestListenReplacesOnlyADeadSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	ln, err := listen(path, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("socket mode = %v, %v, want 0600", info.Mode(), err)
-	}
-	if second, err := listen(path, 0o600); err == nil {
-		second.Close()
-		t.Error("listen took over a living socket")
-	}
-	ln.SetUnlinkOnClose(false) // as if killed
-	ln.Close()
-	again, err := listen(path, 0o660)
-	if err != nil {
-		t.Fatalf("listen over a dead socket: %v", err)
-	}
-	again.Close()
-	if _, err := os.Stat(path); err == nil {
-		t.Error("the socket is still there after Close")
-	}
-}
-
-func TestListenKeepsOtherFiles(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "precious")
-	if err := os.WriteFile(path, []byte("data"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if ln, err := listen(path, 0o600); err == nil {
-		ln.Close()
-		t.Error("listen replaced a regular file")
-	}
-	if b, err := os.ReadFile(path); err != nil || string(b) != "data" {
-		t.Errorf("the file holds %q, %v", b, err)
-	}
-}
 
 func TestInherit(t *testing.T) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
@@ -101,7 +63,7 @@ func TestNotify(t *testing.T) {
 	}
 	defer conn.Close()
 	t.Setenv("NOTIFY_SOCKET", path)
-	if err := notify("READY=1"); err != nil {
+	if err := cli.Notify("READY=1"); err != nil {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 64)
@@ -109,7 +71,7 @@ func TestNotify(t *testing.T) {
 		t.Errorf("the manager read %q, %v", buf[:n], err)
 	}
 	t.Setenv("NOTIFY_SOCKET", "")
-	if err := notify("READY=1"); err != nil {
+	if err := cli.Notify("READY=1"); err != nil {
 		t.Errorf("notify without a manager: %v", err)
 	}
 }

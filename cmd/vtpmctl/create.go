@@ -15,6 +15,7 @@ import (
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/accesskey"
 	"hwvtpm/coproc/admin"
+	"hwvtpm/internal/cli"
 )
 
 func (inv *invocation) create(ctx context.Context) error {
@@ -26,7 +27,7 @@ func (inv *invocation) create(ctx context.Context) error {
 
 func (inv *invocation) clone(ctx context.Context) error {
 	if !inv.newID {
-		return usagef("a copy with the same endorsement keys would be a second TPM of one identity: give --new-identity")
+		return cli.Usagef("a copy with the same endorsement keys would be a second TPM of one identity: give --new-identity")
 	}
 	source, name := inv.args[0], inv.args[1]
 	if !abi.ValidName(source) {
@@ -45,7 +46,7 @@ func (inv *invocation) clone(ctx context.Context) error {
 func (inv *invocation) make(ctx context.Context, name string,
 	do func(context.Context, *admin.Client, abi.SlotCreate) (abi.SlotInfo, error)) error {
 	if !abi.ValidName(name) {
-		return usagef("%q is no name for a slot: a letter or digit, then letters, digits, and any of . _ -", name)
+		return cli.Usagef("%q is no name for a slot: a letter or digit, then letters, digits, and any of . _ -", name)
 	}
 	return inv.withClient(ctx, func(ctx context.Context, c *admin.Client) error {
 		pub, file, err := inv.slotKey(name)

@@ -17,6 +17,7 @@ import (
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/admin"
 	"hwvtpm/coproc/swtpmstate"
+	"hwvtpm/internal/cli"
 )
 
 // Names in the directory of a swtpm.
@@ -28,10 +29,10 @@ const (
 // importSwtpm takes over the TPM of a swtpm. Nothing of the source is changed.
 func (inv *invocation) importSwtpm(ctx context.Context) error {
 	if inv.state == "" {
-		return usagef("say by --state DIR where swtpm keeps the TPM")
+		return cli.Usagef("say by --state DIR where swtpm keeps the TPM")
 	}
 	if inv.key != "" && inv.pwdfile != "" {
-		return usagef("give --key or --pwdfile, not both")
+		return cli.Usagef("give --key or --pwdfile, not both")
 	}
 	state, err := inv.readSwtpm()
 	if err != nil {
@@ -159,7 +160,7 @@ func options(arg string, known map[string][]string) (path string, opts map[strin
 		o, rest, _ = strings.Cut(rest, ",")
 		name, value, _ := strings.Cut(o, "=")
 		if !slices.Contains(known[name], value) {
-			return "", nil, usagef("%q is no option of a key (see --help)", o)
+			return "", nil, cli.Usagef("%q is no option of a key (see --help)", o)
 		}
 		opts[name] = value
 	}

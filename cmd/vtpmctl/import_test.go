@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/cli"
 )
 
 // livedWith makes a TPM with swtpm, in the directory $D/state, and gives it what a
@@ -138,10 +140,10 @@ func TestImportArguments(t *testing.T) {
 		code int
 		want string
 	}{
-		{"import-swtpm", exitUsage, "takes 1 more"},
-		{"import-swtpm vm", exitUsage, "--state DIR"},
-		{"import-swtpm vm --state " + dir + " --key a --pwdfile b", exitUsage, "not both"},
-		{"import-swtpm vm --state " + dir, exitFailure, "no such file"},
+		{"import-swtpm", cli.ExitUsage, "takes 1 more"},
+		{"import-swtpm vm", cli.ExitUsage, "--state DIR"},
+		{"import-swtpm vm --state " + dir + " --key a --pwdfile b", cli.ExitUsage, "not both"},
+		{"import-swtpm vm --state " + dir, cli.ExitFailure, "no such file"},
 	} {
 		if got := r.run("", tc.line); got.code != tc.code || !strings.Contains(got.err, tc.want) {
 			t.Errorf("%s: exit code %d, %q, want %d and %q", tc.line, got.code, got.err, tc.code, tc.want)

@@ -10,19 +10,16 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"golang.org/x/term"
 
 	"hwvtpm/coproc"
+	"hwvtpm/internal/cli"
 )
 
-// Exit codes. They are part of the interface.
+// Exit codes beside those of package cli. They are part of the interface.
 const (
-	exitOK       = 0
-	exitFailure  = 1
-	exitUsage    = 2 // the command line is wrong
 	exitNotFound = 3 // there is no such slot
 	exitDenied   = 4 // the card wants another key, or an administrator
 	exitInUse    = 5 // somebody else has the slot open
@@ -53,7 +50,7 @@ func realMain(ctx context.Context, con *console, args []string) int {
 		err = inv.run(ctx)
 	}
 	if errors.Is(err, flag.ErrHelp) {
-		return exitOK
+		return cli.ExitOK
 	}
 	if err != nil {
 		fmt.Fprintf(con.err, "vtpmctl: %v\n", err)
@@ -61,17 +58,12 @@ func realMain(ctx context.Context, con *console, args []string) int {
 	return exitCode(err)
 }
 
-// usageError is a command line that is wrong.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
 func exitCode(err error) int {
 	if err == nil {
-		return exitOK
+		return cli.ExitOK
 	}
-	if _, ok := errors.AsType[usageError](err); ok {
-		return exitUsage
+	if cli.IsUsage(err) {
+		return cli.ExitUsage
 	}
 	for _, c := range []struct {
 		cause error
@@ -83,18 +75,5 @@ func exitCode(err error) int {
 			return c.code
 		}
 	}
-	return exitFailure
-}
-
-// buildVersion is set by the Makefile.
-var buildVersion string
-
-func version() string {
-	if buildVersion != "" {
-		return buildVersion
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
+	return cli.ExitFailure
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/internal/cli"
 )
 
 const usage = `Usage: vtpmctl [--socket PATH] [--json] COMMAND
@@ -202,9 +203,9 @@ func parse(con *console, args []string) (*invocation, error) {
 		io.WriteString(con.out, usage)
 		return nil, err
 	case err != nil:
-		return nil, usagef("%v\nTry 'vtpmctl --help'.", err)
+		return nil, cli.Usagef("%v\nTry 'vtpmctl --help'.", err)
 	case showVersion:
-		fmt.Fprintln(con.out, "vtpmctl", version())
+		fmt.Fprintln(con.out, "vtpmctl", cli.Version())
 		return nil, flag.ErrHelp
 	}
 	return inv, errors.Join(inv.setCommand(words, fs), inv.setChoices(keys, banks, flush))
@@ -233,14 +234,14 @@ func (inv *invocation) setCommand(words []string, fs *flag.FlagSet) error {
 		}
 		inv.cmd, inv.args = c, strings.Fields(rest)
 		if len(inv.args) != c.args {
-			return usagef("%s takes %d more words, not %d (see --help)", c.words, c.args, len(inv.args))
+			return cli.Usagef("%s takes %d more words, not %d (see --help)", c.words, c.args, len(inv.args))
 		}
 		return inv.checkFlags(fs)
 	}
 	if line == "" {
-		return usagef("give a command, or --help")
+		return cli.Usagef("give a command, or --help")
 	}
-	return usagef("%q is no command (see --help)", line)
+	return cli.Usagef("%q is no command (see --help)", line)
 }
 
 func (inv *invocation) checkFlags(fs *flag.FlagSet) error {
@@ -251,7 +252,7 @@ func (inv *invocation) checkFlags(fs *flag.FlagSet) error {
 	var err error
 	fs.Visit(func(f *flag.Flag) {
 		if !taken[f.Name] {
-			err = usagef("%s does not take --%s (see --help)", inv.cmd.words, f.Name)
+			err = cli.Usagef("%s does not take --%s (see --help)", inv.cmd.words, f.Name)
 		}
 	})
 	return err
@@ -259,13 +260,13 @@ func (inv *invocation) checkFlags(fs *flag.FlagSet) error {
 
 func (inv *invocation) setChoices(keys, banks, flush string) (err error) {
 	if inv.keys, err = abi.ParseKeys(keys); err != nil {
-		return usagef("--keys: %w", err)
+		return cli.Usagef("--keys: %w", err)
 	}
 	if inv.banks, err = abi.ParseBanks(banks); err != nil {
-		return usagef("--banks: %w", err)
+		return cli.Usagef("--banks: %w", err)
 	}
 	if flush != "on" && flush != "off" {
-		return usagef("--flush %q is not on or off", flush)
+		return cli.Usagef("--flush %q is not on or off", flush)
 	}
 	inv.flush = flush == "on"
 	if inv.socket == "" {

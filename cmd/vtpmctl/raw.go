@@ -18,12 +18,13 @@ import (
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/accesskey"
 	"hwvtpm/coproc/coprocd"
+	"hwvtpm/internal/cli"
 )
 
 // raw passes TPM commands from stdin to a slot until the end of stdin.
 func (inv *invocation) raw(ctx context.Context) (err error) {
 	if inv.slot == "" {
-		return usagef("say which slot with --slot NAME")
+		return cli.Usagef("say which slot with --slot NAME")
 	}
 	run, err := inv.run32()
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"hwvtpm/internal/cli"
 )
 
 const (
@@ -23,7 +25,7 @@ func TestRaw(t *testing.T) {
 	r := newRig(t)
 	r.must("slot create a")
 	// The first command is TPM2_Startup, from raw.
-	if got := r.run(getRandom+getRandom, "raw --slot a --flush off"); got.code != exitOK || got.out != reply(2)+reply(3) {
+	if got := r.run(getRandom+getRandom, "raw --slot a --flush off"); got.code != cli.ExitOK || got.out != reply(2)+reply(3) {
 		t.Fatalf("raw: %+v", got)
 	}
 	// The next call goes on in the same run: without another.
@@ -48,7 +50,7 @@ func TestRaw(t *testing.T) {
 func TestRawFlushes(t *testing.T) {
 	r := newRig(t)
 	r.must("slot create a")
-	if got := r.run(getRandom, "raw --slot a"); got.code != exitOK || got.out != reply(2) {
+	if got := r.run(getRandom, "raw --slot a"); got.code != cli.ExitOK || got.out != reply(2) {
 		t.Fatalf("raw: %+v", got)
 	}
 	cmds := r.Card.Slot("a").Commands()
@@ -69,15 +71,15 @@ func TestRawErrors(t *testing.T) {
 		code        int
 		says        string
 	}{
-		{"", "raw --slot a", exitOK, ""},
-		{getRandom[:11], "raw --slot a", exitFailure, "middle of a command"},
-		{getRandom[:3], "raw --slot a", exitFailure, "middle of a command"},
-		{"tpm2_getrandom 8\n", "raw --slot a", exitFailure, "no TPM command"},
-		{"\x80\x01\x00\x00\x00\x09aaaa", "raw --slot a", exitFailure, "9 bytes"},
+		{"", "raw --slot a", cli.ExitOK, ""},
+		{getRandom[:11], "raw --slot a", cli.ExitFailure, "middle of a command"},
+		{getRandom[:3], "raw --slot a", cli.ExitFailure, "middle of a command"},
+		{"tpm2_getrandom 8\n", "raw --slot a", cli.ExitFailure, "no TPM command"},
+		{"\x80\x01\x00\x00\x00\x09aaaa", "raw --slot a", cli.ExitFailure, "9 bytes"},
 		{"", "raw --slot none", exitNotFound, "no slot of this name"},
 		{"", "raw --slot b", exitDenied, "no access key"},
 		{"", "raw --slot b --key " + r.keys + "/a.key", exitDenied, "not the access key"},
-		{"", "raw --slot locked", exitFailure, "locked"},
+		{"", "raw --slot locked", cli.ExitFailure, "locked"},
 	} {
 		if got := r.run(tc.stdin, tc.line); got.code != tc.code || !strings.Contains(got.err, tc.says) {
 			t.Errorf("vtpmctl %s: %+v, want exit code %d and %q", tc.line, got, tc.code, tc.says)
@@ -108,7 +110,7 @@ func TestRawInUse(t *testing.T) {
 		t.Errorf("raw of a slot in use: %+v, want exit code 5", got)
 	}
 	close(in.open)
-	if got := <-hold; got.code != exitOK {
+	if got := <-hold; got.code != cli.ExitOK {
 		t.Errorf("the first raw: %+v", got)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/admin"
 	"hwvtpm/coproc/coprocd"
+	"hwvtpm/internal/cli"
 )
 
 // withClient calls f with a client of the daemon, within the timeout.
@@ -60,7 +61,7 @@ func (inv *invocation) unlock(ctx context.Context) error {
 
 func (inv *invocation) adopt(ctx context.Context) error {
 	if inv.reason == "" {
-		return usagef("say why with --reason TEXT: it is logged")
+		return cli.Usagef("say why with --reason TEXT: it is logged")
 	}
 	return inv.simple(ctx, func(c *admin.Client, ctx context.Context, s abi.SlotInfo) error {
 		if inv.restore {
@@ -112,7 +113,7 @@ func (inv *invocation) confirm() error {
 		return nil
 	}
 	if !inv.con.askable {
-		return usagef("destroying a slot cannot be undone: confirm with --yes")
+		return cli.Usagef("destroying a slot cannot be undone: confirm with --yes")
 	}
 	fmt.Fprintf(inv.con.err, "The TPM in slot %s and all its keys will be lost for ever.\nType the name of the slot to confirm: ", inv.args[0])
 	answer, _ := bufio.NewReader(inv.con.in).ReadString('\n')

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"hwvtpm/control/ca"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vtpm/attest"
 )
 
@@ -82,7 +83,7 @@ type question struct {
 func (inv *invocation) question() (*question, error) {
 	v := &inv.verify
 	if v.evidence == "" || v.nonce == "" || len(v.roots) == 0 {
-		return nil, usagef("%s needs --evidence, --nonce and --roots (see --help)", inv.cmd.words)
+		return nil, cli.Usagef("%s needs --evidence, --nonce and --roots (see --help)", inv.cmd.words)
 	}
 	q := &question{verifier: &attest.Verifier{Roots: x509.NewCertPool(), Now: time.Now()}}
 	var err error
@@ -90,11 +91,11 @@ func (inv *invocation) question() (*question, error) {
 		err = attest.CheckNonce(q.nonce)
 	}
 	if err != nil {
-		return nil, usagef("--nonce: %w", err)
+		return nil, cli.Usagef("--nonce: %w", err)
 	}
 	if v.at != "" {
 		if q.verifier.Now, err = time.Parse(time.RFC3339, v.at); err != nil {
-			return nil, usagef("--at: %w", err)
+			return nil, cli.Usagef("--at: %w", err)
 		}
 	}
 	return q, inv.readQuestion(q)

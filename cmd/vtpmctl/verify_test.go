@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"hwvtpm/internal/cli"
 	"hwvtpm/vtpm/attest"
 )
 
@@ -41,7 +42,7 @@ func TestVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := r.run(string(text), strings.Replace(goldenQuestion("verify"), goldenDir+"/evidence.json", "-", 1)); got.code != exitOK {
+	if got := r.run(string(text), strings.Replace(goldenQuestion("verify"), goldenDir+"/evidence.json", "-", 1)); got.code != cli.ExitOK {
 		t.Errorf("evidence from stdin: exit code %d\n%s", got.code, got.err)
 	}
 }
@@ -57,20 +58,20 @@ func TestVerifyFails(t *testing.T) {
 		line, says string
 		code       int
 	}{
-		"other nonce":        {strings.Replace(good, "--nonce 61", "--nonce 62", 1), "failed", exitFailure},
-		"later":              {strings.Replace(good, "2026-11", "2027-11", 1), "missing", exitFailure},
-		"a list is missing":  {good + " --crl " + goldenDir + "/root.crl", "failed       revocation", exitFailure},
-		"policy asks more":   {good + " --policy " + policy, "missing      vm.log", exitFailure},
-		"policy is evidence": {good + " --policy " + goldenDir + "/evidence.json", "", exitFailure},
-		"root is evidence":   {good + " --roots " + goldenDir + "/evidence.json", "", exitFailure},
-		"list is evidence":   {good + " --crl " + goldenDir + "/evidence.json", "", exitFailure},
-		"evidence is a root": {strings.Replace(good, "evidence.json", "root.pem", 1), "", exitFailure},
-		"no such file":       {strings.Replace(good, "evidence.json", "none", 1), "", exitFailure},
-		"short nonce":        {good + " --nonce 00", "", exitUsage},
-		"odd nonce":          {good + " --nonce 0", "", exitUsage},
-		"time of no form":    {good + " --at noon", "", exitUsage},
-		"no nonce":           {"verify --evidence x --roots y", "", exitUsage},
-		"no roots":           {"verify --evidence x --nonce 00112233445566778899aabbccddeeff", "", exitUsage},
+		"other nonce":        {strings.Replace(good, "--nonce 61", "--nonce 62", 1), "failed", cli.ExitFailure},
+		"later":              {strings.Replace(good, "2026-11", "2027-11", 1), "missing", cli.ExitFailure},
+		"a list is missing":  {good + " --crl " + goldenDir + "/root.crl", "failed       revocation", cli.ExitFailure},
+		"policy asks more":   {good + " --policy " + policy, "missing      vm.log", cli.ExitFailure},
+		"policy is evidence": {good + " --policy " + goldenDir + "/evidence.json", "", cli.ExitFailure},
+		"root is evidence":   {good + " --roots " + goldenDir + "/evidence.json", "", cli.ExitFailure},
+		"list is evidence":   {good + " --crl " + goldenDir + "/evidence.json", "", cli.ExitFailure},
+		"evidence is a root": {strings.Replace(good, "evidence.json", "root.pem", 1), "", cli.ExitFailure},
+		"no such file":       {strings.Replace(good, "evidence.json", "none", 1), "", cli.ExitFailure},
+		"short nonce":        {good + " --nonce 00", "", cli.ExitUsage},
+		"odd nonce":          {good + " --nonce 0", "", cli.ExitUsage},
+		"time of no form":    {good + " --at noon", "", cli.ExitUsage},
+		"no nonce":           {"verify --evidence x --roots y", "", cli.ExitUsage},
+		"no roots":           {"verify --evidence x --nonce 00112233445566778899aabbccddeeff", "", cli.ExitUsage},
 	} {
 		got := r.run("", tc.line)
 		if got.code != tc.code || got.err == "" || !strings.Contains(got.out, tc.says) {
@@ -92,7 +93,7 @@ func TestPolicyLearn(t *testing.T) {
 	}
 	late := filepath.Join(t.TempDir(), "late.json")
 	got := r.run("", strings.Replace(goldenQuestion("policy learn"), "2026-11", "2027-11", 1)+" --out "+late)
-	if _, err := os.Stat(late); got.code != exitFailure || !os.IsNotExist(err) {
+	if _, err := os.Stat(late); got.code != cli.ExitFailure || !os.IsNotExist(err) {
 		t.Errorf("learned from evidence that does not hold: exit code %d, %v\n%s", got.code, err, got.out)
 	}
 }

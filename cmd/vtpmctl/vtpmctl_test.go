@@ -16,6 +16,7 @@ import (
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/accesskey"
 	"hwvtpm/coproc/coprocd/coprocdtest"
+	"hwvtpm/internal/cli"
 )
 
 // rig is a daemon and a place for keys.
@@ -62,7 +63,7 @@ func (r *rig) realCall(in io.Reader, args []string, person bool) result {
 func (r *rig) must(line string) string {
 	r.t.Helper()
 	got := r.run("", line)
-	if got.code != exitOK {
+	if got.code != cli.ExitOK {
 		r.t.Fatalf("vtpmctl %s: exit code %d\n%s", line, got.code, got.err)
 	}
 	return got.out
@@ -149,14 +150,14 @@ func TestCreateKeepsKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := r.run("", "slot create a"); got.code != exitFailure || !strings.Contains(got.err, "--access-key") {
+	if got := r.run("", "slot create a"); got.code != cli.ExitFailure || !strings.Contains(got.err, "--access-key") {
 		t.Errorf("create with a key file there: %+v", got)
 	}
 	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the key file was changed: %v", err)
 	}
 	other := t.TempDir()
-	if got := r.run("", "slot create a --key-dir "+other); got.code != exitFailure || !strings.Contains(got.err, "exists already") {
+	if got := r.run("", "slot create a --key-dir "+other); got.code != cli.ExitFailure || !strings.Contains(got.err, "exists already") {
 		t.Errorf("create of a slot that is there: %+v", got)
 	}
 	if left, _ := os.ReadDir(other); len(left) != 0 {
@@ -186,7 +187,7 @@ func TestCreateUnanswered(t *testing.T) {
 		}
 	})
 	got := r.run("", "slot create a")
-	if _, err := accesskey.Load(filepath.Join(r.keys, "a.key")); err != nil || got.code != exitFailure || !strings.Contains(got.err, "a.key") {
+	if _, err := accesskey.Load(filepath.Join(r.keys, "a.key")); err != nil || got.code != cli.ExitFailure || !strings.Contains(got.err, "a.key") {
 		t.Errorf("create that is not answered: %+v, %v", got, err)
 	}
 }
@@ -199,12 +200,12 @@ func TestDestroy(t *testing.T) {
 		code        int
 		gone        bool
 	}{
-		{"", "slot destroy a", false, exitUsage, false},
-		{"a\n", "slot destroy a", false, exitUsage, false},
-		{"yes\n", "slot destroy a", true, exitFailure, false},
-		{"", "slot destroy a", true, exitFailure, false},
-		{"a\n", "slot destroy a", true, exitOK, true},
-		{"", "slot destroy a --yes", false, exitOK, true},
+		{"", "slot destroy a", false, cli.ExitUsage, false},
+		{"a\n", "slot destroy a", false, cli.ExitUsage, false},
+		{"yes\n", "slot destroy a", true, cli.ExitFailure, false},
+		{"", "slot destroy a", true, cli.ExitFailure, false},
+		{"a\n", "slot destroy a", true, cli.ExitOK, true},
+		{"", "slot destroy a --yes", false, cli.ExitOK, true},
 		{"", "slot destroy none --yes", false, exitNotFound, false},
 	} {
 		if r.Card.Slot("a") == nil {
@@ -228,7 +229,7 @@ func TestReceipt(t *testing.T) {
 	}
 	// A place that can't be written to is found out before, not after.
 	r.Card.Add("b", [32]byte{1})
-	if got := r.run("", "slot destroy b --yes --receipt "+path); got.code != exitFailure || r.Card.Slot("b") == nil {
+	if got := r.run("", "slot destroy b --yes --receipt "+path); got.code != cli.ExitFailure || r.Card.Slot("b") == nil {
 		t.Errorf("destroy with a receipt that would replace another: %+v", got)
 	}
 }
@@ -250,7 +251,7 @@ func TestStatement(t *testing.T) {
 		}
 	})
 	out := filepath.Join(t.TempDir(), "out")
-	if got := r.run("", "statement health --out "+out); got.code != exitFailure || got.out != "" || !strings.Contains(got.err, "signature is wrong") {
+	if got := r.run("", "statement health --out "+out); got.code != cli.ExitFailure || got.out != "" || !strings.Contains(got.err, "signature is wrong") {
 		t.Errorf("statement that was changed: %+v", got)
 	}
 	if _, err := os.Stat(out); err == nil {
@@ -261,7 +262,7 @@ func TestStatement(t *testing.T) {
 func TestCloneLockAdoptPark(t *testing.T) {
 	r := newRig(t)
 	r.Card.Add("a", [32]byte{1})
-	if got := r.run("", "slot clone a b"); got.code != exitUsage || !strings.Contains(got.err, "--new-identity") {
+	if got := r.run("", "slot clone a b"); got.code != cli.ExitUsage || !strings.Contains(got.err, "--new-identity") {
 		t.Errorf("clone: %+v", got)
 	}
 	if got := r.run("", "slot clone none b --new-identity"); got.code != exitNotFound {
@@ -277,10 +278,10 @@ func TestCloneLockAdoptPark(t *testing.T) {
 		t.Errorf("unlock: %+v", s)
 	}
 	r.must("slot park a")
-	if got := r.run("", "slot adopt a"); got.code != exitUsage {
+	if got := r.run("", "slot adopt a"); got.code != cli.ExitUsage {
 		t.Errorf("adopt without a reason: %+v", got)
 	}
-	if got := r.call("", []string{"slot", "adopt", "a", "--reason", "disk died"}, false); got.code != exitOK || r.Card.Reason() != "disk died" {
+	if got := r.call("", []string{"slot", "adopt", "a", "--reason", "disk died"}, false); got.code != cli.ExitOK || r.Card.Reason() != "disk died" {
 		t.Errorf("adopt: %+v, reason %q", got, r.Card.Reason())
 	}
 }
@@ -292,14 +293,14 @@ func TestUsage(t *testing.T) {
 		"slot list --nonsense", "slot create a --keys rsa,dsa", "slot create a --banks none", "raw",
 		"raw --slot a --flush maybe", "slot show a --slot b",
 	} {
-		if got := r.run("", line); got.code != exitUsage || got.out != "" || got.err == "" {
+		if got := r.run("", line); got.code != cli.ExitUsage || got.out != "" || got.err == "" {
 			t.Errorf("vtpmctl %s: %+v, want exit code 2", line, got)
 		}
 	}
-	if got := r.run("", "card --help"); got.code != exitOK || got.out != usage {
+	if got := r.run("", "card --help"); got.code != cli.ExitOK || got.out != usage {
 		t.Errorf("--help: %+v", got)
 	}
-	if got := r.run("", "--version"); got.code != exitOK || !strings.HasPrefix(got.out, "vtpmctl ") {
+	if got := r.run("", "--version"); got.code != cli.ExitOK || !strings.HasPrefix(got.out, "vtpmctl ") {
 		t.Errorf("--version: %+v", got)
 	}
 	for _, c := range commands {
@@ -316,11 +317,11 @@ func TestUsage(t *testing.T) {
 
 func TestNoDaemon(t *testing.T) {
 	r := newRig(t)
-	if got := r.run("", "card --socket "+t.TempDir()+"/none"); got.code != exitFailure || !strings.Contains(got.err, "HWVTPM_SOCKET") {
+	if got := r.run("", "card --socket "+t.TempDir()+"/none"); got.code != cli.ExitFailure || !strings.Contains(got.err, "HWVTPM_SOCKET") {
 		t.Errorf("card without a daemon: %+v", got)
 	}
 	r.Hook(func(_ abi.Submission, a *coprocdtest.Answer) { a.Packets, a.Hang = nil, true })
-	if got := r.run("", "card --timeout 50ms"); got.code != exitFailure || !strings.Contains(got.err, "timed out") {
+	if got := r.run("", "card --timeout 50ms"); got.code != cli.ExitFailure || !strings.Contains(got.err, "timed out") {
 		t.Errorf("card of a silent daemon: %+v", got)
 	}
 }
