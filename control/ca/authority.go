@@ -47,12 +47,12 @@ func Create(dir, name string, keys Keys, now time.Time) (*Authority, error) {
 	if _, err := os.Stat(certPath(dir, NameRoot)); err == nil {
 		return nil, ErrExists
 	}
-	root, err := newIssuer(keys, NameRoot, authority(name+" root", 3, Validity{now, rootLife}), nil)
+	root, err := newIssuer(keys, NameRoot, authority(name+" root", 3, Validity{Now: now, Life: rootLife}), nil)
 	if err != nil {
 		return nil, err
 	}
 	a := &Authority{Root: root}
-	below := Validity{now, intermediateLife}
+	below := Validity{Now: now, Life: intermediateLife}
 	if a.Attestation, err = newIssuer(keys, NameAttestation, authority(name+" attestation", 2, below), root); err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 
 var (
 	now  = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-	week = Validity{now, 7 * 24 * time.Hour}
+	week = Validity{Now: now, Life: 7 * 24 * time.Hour}
 )
 
 var model = Model{Manufacturer: "id:00001014", Model: "hwvtpm", Version: "id:00000001", Family: "2.0", Level: 0, Revision: 164}
@@ -155,7 +155,7 @@ func TestIssueEndsWithIssuer(t *testing.T) {
 	a, _ := newAuthority(t)
 	c := newChain(t, a, newKey(t).Public())
 	host := &Issuer{Certificate: c.host, Signer: c.hostKey}
-	long := must[*x509.Certificate](t)(CoprocessorAIK("aa", Validity{now, 1000 * time.Hour}))
+	long := must[*x509.Certificate](t)(CoprocessorAIK("aa", Validity{Now: now, Life: 1000 * time.Hour}))
 	cert, err := host.Issue(long, newKey(t).Public())
 	if err != nil || !cert.NotAfter.Equal(c.host.NotAfter) {
 		t.Errorf("Issue: %v, ends %v, want %v", err, cert.NotAfter, c.host.NotAfter)
@@ -182,7 +182,7 @@ func TestNames(t *testing.T) {
 func TestRevocationList(t *testing.T) {
 	a, _ := newAuthority(t)
 	c := newChain(t, a, newKey(t).Public())
-	der, err := a.Attestation.RevocationList(7, []Revoked{{c.host.SerialNumber, now, ReasonKeyCompromise}}, Validity{now, time.Hour})
+	der, err := a.Attestation.RevocationList(7, []Revoked{{c.host.SerialNumber, now, ReasonKeyCompromise}}, Validity{Now: now, Life: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestOpenSSLAgrees(t *testing.T) {
 		return path
 	}
 	crl := func(i *Issuer, r ...Revoked) []byte {
-		der := must[[]byte](t)(i.RevocationList(1, r, Validity{now, time.Hour}))
+		der := must[[]byte](t)(i.RevocationList(1, r, Validity{Now: now, Life: time.Hour}))
 		return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 	}
 	others := write("others", PEM(c.others(a)...))
