@@ -129,6 +129,7 @@ func New(cfg Config) (*Host, error) {
 // batch is callers that get the same quote.
 type batch struct {
 	nonces  [][]byte
+	shared  bool
 	done    chan struct{} // closed when what follows is there
 	reading *Reading
 	err     error
@@ -140,10 +141,20 @@ type batch struct {
 // Without Share the AK signs the nonce as it is. Where a quote by the same key can
 // mean something else, let nobody choose the nonce: derive it, with a label.
 func (h *Host) Read(ctx context.Context, nonce []byte) (*Reading, error) {
+	return h.read(ctx, nonce, h.cfg.Share)
+}
+
+// ReadAlone is Read with a quote that is not shared, whatever the Config says: its
+// qualifying data is the nonce.
+func (h *Host) ReadAlone(ctx context.Context, nonce []byte) (*Reading, error) {
+	return h.read(ctx, nonce, false)
+}
+
+func (h *Host) read(ctx context.Context, nonce []byte, share bool) (*Reading, error) {
 	if len(nonce) < MinNonce || len(nonce) > MaxNonce {
 		return nil, fmt.Errorf("host PCRs: nonce of %d bytes, want %d to %d", len(nonce), MinNonce, MaxNonce)
 	}
-	b, err := h.join(nonce)
+	b, err := h.join(nonce, share)
 	if err != nil {
 		return nil, err
 	}
@@ -156,20 +167,23 @@ func (h *Host) Read(ctx context.Context, nonce []byte) (*Reading, error) {
 }
 
 // join puts a nonce into the batch that waits for its turn, and makes one if there
-// is none or it is full.
-func (h *Host) join(nonce []byte) (*batch, error) {
+// is none, or it is full, or this caller shares with nobody.
+func (h *Host) join(nonce []byte, share bool) (*batch, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return nil, ErrClosed
 	}
-	if !h.cfg.Share || h.next == nil || len(h.next.nonces) == maxBatch {
-		b := &batch{done: make(chan struct{})}
-		h.next = b
+	b := h.next
+	if !share || b == nil || len(b.nonces) == maxBatch {
+		b = &batch{shared: share, done: make(chan struct{})}
+		if share {
+			h.next = b
+		}
 		h.wg.Go(func() { h.serve(b) })
 	}
-	h.next.nonces = append(h.next.nonces, append([]byte(nil), nonce...))
-	return h.next, nil
+	b.nonces = append(b.nonces, append([]byte(nil), nonce...))
+	return b, nil
 }
 
 func (h *Host) serve(b *batch) {
@@ -181,7 +195,7 @@ func (h *Host) serve(b *batch) {
 		h.next = nil // whoever comes now comes after the beginning
 	}
 	h.mu.Unlock()
-	b.reading, b.err = h.take(b.nonces)
+	b.reading, b.err = h.take(b)
 	if b.err != nil {
 		b.err = fmt.Errorf("host PCRs: %w", b.err)
 		return

@@ -363,3 +363,24 @@ func FuzzQuote(f *testing.F) {
 		}
 	})
 }
+
+// TestReadAlone: a quote for a protocol that has no room for leaves is not shared,
+// though others wait for the TPM too.
+func TestReadAlone(t *testing.T) {
+	log := testLog(t, "ovmf-4banks.bin")
+	f := newFake(t, log)
+	h := newHost(t, f, log)
+	h.cfg.Share = true
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if r, err := h.Read(t.Context(), nonceA); err != nil || len(r.Quote.Leaves) == 0 {
+				t.Errorf("Read: %v", err)
+			}
+			if r, err := h.ReadAlone(t.Context(), nonceB); err != nil || !bytes.Equal(r.Quote.Qualifying(), nonceB) {
+				t.Errorf("ReadAlone: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -65,12 +65,12 @@ func (q *Quote) Fresh(nonce []byte) bool {
 }
 
 // quote has the TPM quote, for all nonces at once.
-func (h *Host) quote(used []bank, nonces [][]byte) (Quote, error) {
+func (h *Host) quote(used []bank, b *batch) (Quote, error) {
 	q := Quote{}
-	if !h.cfg.Share {
-		q.Nonce = nonces[0]
+	if !b.shared {
+		q.Nonce = b.nonces[0]
 	} else {
-		for _, n := range nonces {
+		for _, n := range b.nonces {
 			q.Leaves = append(q.Leaves, Leaf(n))
 		}
 	}

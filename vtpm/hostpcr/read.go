@@ -50,7 +50,7 @@ type BankVerdict struct {
 }
 
 // take does one reading.
-func (h *Host) take(nonces [][]byte) (*Reading, error) {
+func (h *Host) take(b *batch) (*Reading, error) {
 	r := &Reading{Begun: time.Now(), allowSHA1: h.cfg.AllowSHA1}
 	used, err := h.allocated()
 	if err != nil {
@@ -60,7 +60,7 @@ func (h *Host) take(nonces [][]byte) (*Reading, error) {
 		if r.Values, err = h.values(used); err != nil {
 			return nil, err
 		}
-		if r.Quote, err = h.quote(used, nonces); err != nil {
+		if r.Quote, err = h.quote(used, b); err != nil {
 			return nil, err
 		}
 		err = r.Quote.Verify(h.cfg.AK.Public, &r.Values)
