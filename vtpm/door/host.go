@@ -7,7 +7,7 @@ import "time"
 // Operations of backends: processes of the host that run a machine's device.
 const (
 	OpPCRs         = "pcrs"          // no body -> PCRs
-	OpBootEvidence = "boot-evidence" // what the host's firmware measured, for a machine's NV
+	OpBootEvidence = "boot-evidence" // BootEvidenceRequest -> BootEvidence
 )
 
 // Operations of operators.

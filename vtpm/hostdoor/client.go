@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostdoor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"hwvtpm/coproc"
+	"hwvtpm/coproc/abi"
+	"hwvtpm/vtpm/door"
+)
+
+// DefaultTimeout is how long a question may take. A hardware TPM needs 200 to
+// 600 ms for a quote, and machines that start together wait for each other.
+const DefaultTimeout = 10 * time.Second
+
+// Client asks the host's daemon. Each question has a connection of its own, so the
+// daemon may come and go. Its methods may be called from any goroutine.
+type Client struct {
+	// Socket is the path of the daemon's UNIX socket for backends.
+	Socket string
+	// Timeout bounds a question; zero is DefaultTimeout.
+	Timeout time.Duration
+}
+
+// PCRs gives the host's PCRs as they are to be mapped.
+func (c *Client) PCRs(ctx context.Context) (coproc.PCRMap, error) {
+	var a door.PCRs
+	if err := c.ask(ctx, door.OpPCRs, nil, &a); err != nil {
+		return coproc.PCRMap{}, err
+	}
+	return ToMap(a)
+}
+
+// BootEvidence gives evidence of the host's boot for a run of the machine that has
+// the slot. It is of at most abi.MaxBootEvidence bytes, and not empty.
+func (c *Client) BootEvidence(ctx context.Context, slot string, run coproc.RunID) ([]byte, error) {
+	var a door.BootEvidence
+	err := c.ask(ctx, door.OpBootEvidence, door.BootEvidenceRequest{Slot: slot, Run: run[:]}, &a)
+	switch n := len(a.Evidence); {
+	case err != nil:
+		return nil, err
+	case n == 0:
+		return nil, errors.New("the host's daemon gave no evidence")
+	case n > abi.MaxBootEvidence:
+		return nil, fmt.Errorf("the host's daemon gave evidence of %d bytes: a TPM holds %d", n, abi.MaxBootEvidence)
+	}
+	return a.Evidence, nil
+}
+
+func (c *Client) ask(ctx context.Context, op string, body, result any) error {
+	timeout := c.Timeout
+	if timeout <= 0 {
+		timeout = DefaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
+	if err != nil {
+		return fmt.Errorf("the host's daemon is away: %w", err)
+	}
+	client := door.NewClient(conn)
+	defer client.Close()
+	return client.Call(ctx, op, body, result)
+}
