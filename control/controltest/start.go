@@ -4,13 +4,8 @@ package controltest
 
 import (
 	"encoding/asn1"
-	"errors"
-	"fmt"
 	"math/big"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,6 +14,7 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/coproctest/programs"
+	"hwvtpm/coproc/coproctest/swtpmtest"
 	"hwvtpm/coproc/sim"
 )
 
@@ -79,71 +75,19 @@ type Swtpm struct {
 // of the tier that has such programs.
 func StartSwtpm(t testing.TB) *Swtpm {
 	t.Helper()
-	if os.Getenv("HWVTPM_TEST_ROOT") != "1" {
-		t.Skip("needs swtpm_setup: set HWVTPM_TEST_ROOT=1 (tier test-root)")
-	}
-	dir, err := os.MkdirTemp("", "swtpm") // short, for the socket's name
+	swtpmtest.Need(t)
+	dir := swtpmtest.Dir(t)
+	maker, err := swtpmtest.Manufacture(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	s := &Swtpm{Socket: filepath.Join(dir, "s"), Manufacturer: filepath.Join(dir, "maker")}
-	if err := s.manufacture(dir); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir+"/tpm,mode=0600", "--server", "type=unixio,path="+s.Socket,
-		"--ctrl", "type=unixio,path="+s.Socket+".ctrl", "--flags", "not-need-init,startup-clear", "--seccomp", "action=none")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		cmd.Wait()
-	})
-	for deadline := time.Now().Add(hang); ; time.Sleep(10 * time.Millisecond) {
-		if _, err = os.Stat(s.Socket); err == nil {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatalf("swtpm does not come up: %v", err)
-		}
-	}
+	s := &Swtpm{Manufacturer: maker, Socket: swtpmtest.Start(t, dir)}
 	conn, err := linuxudstpm.Open(s.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.TPM = &TPM{t, conn}
 	return s
-}
-
-// manufacture runs swtpm_setup with a certificate authority of its own.
-func (s *Swtpm) manufacture(dir string) error {
-	ca := filepath.Join(dir, "ca")
-	files := map[string]string{
-		"localca.conf":    fmt.Sprintf("statedir = %s\nsigningkey = %[1]s/signkey.pem\nissuercert = %[1]s/issuercert.pem\ncertserial = %[1]s/certserial\n", ca),
-		"localca.options": "--platform-manufacturer Maker\n--platform-version 1.0\n--platform-model Board\n",
-		"setup.conf": fmt.Sprintf("create_certs_tool = /usr/bin/swtpm_localca\ncreate_certs_tool_config = %s/localca.conf\n"+
-			"create_certs_tool_options = %[1]s/localca.options\nactive_pcr_banks = sha256\n", dir),
-	}
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			return err
-		}
-	}
-	err := errors.Join(os.Mkdir(ca, 0o700), os.Mkdir(s.Manufacturer, 0o700), os.Mkdir(filepath.Join(dir, "tpm"), 0o700))
-	if err != nil {
-		return err
-	}
-	out, err := exec.Command("swtpm_setup", "--tpm2", "--tpmstate", filepath.Join(dir, "tpm"), "--config", filepath.Join(dir, "setup.conf"),
-		"--createek", "--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--vmid", "host-1").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("swtpm_setup: %w\n%s", err, out)
-	}
-	for _, name := range []string{"swtpm-localca-rootca-cert.pem", "issuercert.pem"} {
-		if err := os.Rename(filepath.Join(ca, name), filepath.Join(s.Manufacturer, name)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // ReadNV reads an NV index that anybody may read.

@@ -4,11 +4,7 @@ package hostpcr
 
 import (
 	"crypto"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/google/go-eventlog/register"
 	"github.com/google/go-eventlog/tcg"
@@ -17,38 +13,19 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/coproctest/swtpmtest"
 )
 
 // hardware is swtpm as the host's TPM, into which a machine's firmware has measured.
 func hardware(t *testing.T, log []byte) transport.TPM {
 	t.Helper()
-	if os.Getenv("HWVTPM_TEST_ROOT") != "1" {
-		t.Skip("needs swtpm: set HWVTPM_TEST_ROOT=1 (tier test-root)")
-	}
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "tpm.sock")
-	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir+",mode=0600",
-		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+socket+".ctrl",
-		"--flags", "not-need-init,startup-clear", "--seccomp", "action=none", "--log", "file="+filepath.Join(dir, "log"))
-	if err := cmd.Start(); err != nil {
+	swtpmtest.Need(t)
+	tpm, err := linuxudstpm.Open(swtpmtest.Start(t, swtpmtest.Dir(t)))
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		tpm, err := linuxudstpm.Open(socket)
-		if err == nil {
-			if _, err = (tpm2.GetRandom{BytesRequested: 8}).Execute(tpm); err == nil {
-				measure(t, tpm, log)
-				return tpm
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("swtpm does not come up: %v", err)
-		}
-	}
+	measure(t, tpm, log)
+	return tpm
 }
 
 // measure extends the TPM by a log, as the firmware did that wrote it.

@@ -5,16 +5,13 @@ package hosttpm
 import (
 	"bytes"
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
+	"hwvtpm/coproc/coproctest/swtpmtest"
 	"hwvtpm/firmware/engine"
 )
 
@@ -74,33 +71,13 @@ func startup(t testing.TB, b *bus) {
 // newSwtpm is a host TPM of another make, in another process.
 func newSwtpm(t testing.TB) (TPM, *bus) {
 	t.Helper()
-	if os.Getenv("HWVTPM_TEST_ROOT") != "1" {
-		t.Skip("needs swtpm: set HWVTPM_TEST_ROOT=1 (tier test-root)")
-	}
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "tpm.sock")
-	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir+",mode=0600",
-		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+socket+".ctrl",
-		"--flags", "not-need-init,startup-clear", "--seccomp", "action=none", "--log", "file="+filepath.Join(dir, "log"))
-	if err := cmd.Start(); err != nil {
+	swtpmtest.Need(t)
+	tpm, err := linuxudstpm.Open(swtpmtest.Start(t, swtpmtest.Dir(t)))
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		tpm, err := linuxudstpm.Open(socket)
-		if err == nil {
-			b := &bus{send: tpm.Send}
-			if _, err = (tpm2.GetRandom{BytesRequested: 8}).Execute(b); err == nil {
-				return TPM{Transport: b}, b
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("swtpm does not come up: %v", err)
-		}
-	}
+	b := &bus{send: tpm.Send}
+	return TPM{Transport: b}, b
 }
 
 // onBoth runs a test on both makes.
