@@ -6,19 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
-	"github.com/google/go-tpm/tpm2/transport"
-	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
 
 	"hwvtpm/firmware/card"
 	"hwvtpm/firmware/card/store"
 	"hwvtpm/firmware/sealed/hosttpm"
+	"hwvtpm/vtpm/tpmlink"
 )
 
 const defaultPCRs = "sha256:0,2,7"
@@ -37,8 +34,8 @@ func (c *config) setProtection(pcrs, index string) error {
 	if c.reseal && c.backup == "" {
 		return errors.New("--reseal needs --key-backup")
 	}
-	if !strings.HasPrefix(c.hostTPM, "device:/") && !strings.HasPrefix(c.hostTPM, "swtpm:") {
-		return fmt.Errorf("--host-tpm %q is not device:/dev/..., swtpm:PATH or swtpm:HOST:PORT", c.hostTPM)
+	if err := tpmlink.Check(c.hostTPM); err != nil {
+		return fmt.Errorf("--host-tpm: %w", err)
 	}
 	if pcrs == "" {
 		pcrs = defaultPCRs
@@ -80,7 +77,7 @@ func openProtection(c *config) (card.Protection, io.Closer, error) {
 	if c.hostTPM == "" {
 		return card.FileProtection(c.keyFile), io.NopCloser(nil), nil
 	}
-	t, err := openHostTPM(c.hostTPM)
+	t, err := tpmlink.Open(c.hostTPM)
 	if err != nil {
 		return nil, nil, fmt.Errorf("host TPM: %w", err)
 	}
@@ -103,79 +100,4 @@ func (c *config) keyName() string {
 		return "in clear in " + c.keyFile
 	}
 	return "in clear in " + filepath.Join(c.storeDir, "key")
-}
-
-func openHostTPM(address string) (transport.TPMCloser, error) {
-	if path, ok := strings.CutPrefix(address, "device:"); ok {
-		return linuxtpm.Open(path)
-	}
-	address = strings.TrimPrefix(address, "swtpm:")
-	network := "tcp"
-	if strings.HasPrefix(address, "/") {
-		network = "unix"
-	}
-	s := &socketTPM{network: network, address: address}
-	return s, s.dial()
-}
-
-// hostTimeout bounds one command of a host TPM behind a socket. Making a key may
-// take it many seconds.
-const hostTimeout = time.Minute
-
-// socketTPM is a TPM that takes commands from a stream, one after the other. It
-// is not safe for concurrent use.
-type socketTPM struct {
-	network, address string
-	conn             net.Conn // nil: to be connected
-}
-
-func (s *socketTPM) dial() (err error) {
-	s.conn, err = net.DialTimeout(s.network, s.address, 10*time.Second)
-	return err
-}
-
-// Send implements transport.TPM. After an error the next command gets a new
-// connection: an answer that comes late is not to be taken for its own.
-func (s *socketTPM) Send(cmd []byte) ([]byte, error) {
-	if s.conn == nil {
-		if err := s.dial(); err != nil {
-			return nil, err
-		}
-	}
-	rsp, err := s.exchange(cmd)
-	if err != nil {
-		s.Close()
-	}
-	return rsp, err
-}
-
-func (s *socketTPM) exchange(cmd []byte) ([]byte, error) {
-	if err := s.conn.SetDeadline(time.Now().Add(hostTimeout)); err != nil {
-		return nil, err
-	}
-	if _, err := s.conn.Write(cmd); err != nil {
-		return nil, err
-	}
-	const header = 10
-	rsp := make([]byte, header, 4096)
-	if _, err := io.ReadFull(s.conn, rsp); err != nil {
-		return nil, err
-	}
-	size := int(rsp[2])<<24 | int(rsp[3])<<16 | int(rsp[4])<<8 | int(rsp[5])
-	if size < header || size > cap(rsp) {
-		return nil, fmt.Errorf("response of %d bytes", size)
-	}
-	rsp = rsp[:size]
-	_, err := io.ReadFull(s.conn, rsp[header:])
-	return rsp, err
-}
-
-// Close ends the connection. It is idempotent.
-func (s *socketTPM) Close() error {
-	if s.conn == nil {
-		return nil
-	}
-	err := s.conn.Close()
-	s.conn = nil
-	return err
 }
