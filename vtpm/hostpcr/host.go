@@ -60,6 +60,11 @@ type Config struct {
 
 	AK AK
 
+	// Turn, if there is one, takes the place of TPM and of what AK has beside its
+	// public key, for a TPM that others use as well and a key that is not always
+	// loaded. It calls f with both for f alone, once, and gives its error.
+	Turn func(f func(transport.TPM, AK) error) error
+
 	// Log gives the firmware's event log: see FileLog. nil: there is none, and
 	// nothing can be mapped.
 	Log func() ([]byte, error)
@@ -75,10 +80,10 @@ type Config struct {
 
 // Validate reports the first thing that is missing.
 func (c *Config) Validate() error {
-	if c.TPM == nil {
+	if c.TPM == nil && c.Turn == nil {
 		return errors.New("host PCRs: no TPM")
 	}
-	if c.AK.Public == nil || c.AK.Handle == 0 || len(c.AK.Name.Buffer) == 0 {
+	if c.AK.Public == nil || c.Turn == nil && (c.AK.Handle == 0 || len(c.AK.Name.Buffer) == 0) {
 		return errors.New("host PCRs: no key to quote with")
 	}
 	return nil
@@ -120,8 +125,11 @@ func New(cfg Config) (*Host, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.AK.Auth == nil {
-		cfg.AK.Auth = tpm2.PasswordAuth(nil)
+	if cfg.Turn == nil {
+		if cfg.AK.Auth == nil {
+			cfg.AK.Auth = tpm2.PasswordAuth(nil)
+		}
+		cfg.Turn = func(f func(transport.TPM, AK) error) error { return f(cfg.TPM, cfg.AK) }
 	}
 	return &Host{cfg: cfg}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 
 	"hwvtpm/coproc"
 )
@@ -65,7 +66,7 @@ func (q *Quote) Fresh(nonce []byte) bool {
 }
 
 // quote has the TPM quote, for all nonces at once.
-func (h *Host) quote(used []bank, b *batch) (Quote, error) {
+func quote(tpm transport.TPM, ak AK, used []bank, b *batch) (Quote, error) {
 	q := Quote{}
 	if !b.shared {
 		q.Nonce = b.nonces[0]
@@ -75,15 +76,15 @@ func (h *Host) quote(used []bank, b *batch) (Quote, error) {
 		}
 	}
 	cmd := tpm2.Quote{
-		SignHandle:     tpm2.AuthHandle{Handle: h.cfg.AK.Handle, Name: h.cfg.AK.Name, Auth: h.cfg.AK.Auth},
+		SignHandle:     tpm2.AuthHandle{Handle: ak.Handle, Name: ak.Name, Auth: ak.Auth},
 		QualifyingData: tpm2.TPM2BData{Buffer: q.Qualifying()},
 		InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
 		PCRSelect:      selection(used, 0xff),
 	}
-	rsp, err := cmd.Execute(h.cfg.TPM)
+	rsp, err := cmd.Execute(tpm)
 	for try := 1; try < tries && errors.Is(err, tpm2.TPMRCRetry); try++ {
 		// The first use of a password after a start is noted in NV first.
-		rsp, err = cmd.Execute(h.cfg.TPM)
+		rsp, err = cmd.Execute(tpm)
 	}
 	if err != nil {
 		return q, fmt.Errorf("%w: quote: %w", ErrTPM, err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
@@ -51,28 +52,34 @@ type BankVerdict struct {
 
 // take does one reading.
 func (h *Host) take(b *batch) (*Reading, error) {
-	r := &Reading{Begun: time.Now(), allowSHA1: h.cfg.AllowSHA1}
-	used, err := h.allocated()
+	r := &Reading{allowSHA1: h.cfg.AllowSHA1}
+	err := h.cfg.Turn(func(tpm transport.TPM, ak AK) error { return h.ask(r, tpm, ak, b) })
 	if err != nil {
 		return nil, err
 	}
-	for try := 1; ; try++ {
-		if r.Values, err = h.values(used); err != nil {
-			return nil, err
-		}
-		if r.Quote, err = h.quote(used, b); err != nil {
-			return nil, err
-		}
-		err = r.Quote.Verify(h.cfg.AK.Public, &r.Values)
-		if err == nil {
-			break
-		}
-		if try == tries || !errors.Is(err, errOtherValues) {
-			return nil, err
-		}
-	}
 	h.judge(r)
 	return r, nil
+}
+
+// ask has the TPM give values and a quote that agree.
+func (h *Host) ask(r *Reading, tpm transport.TPM, ak AK, b *batch) error {
+	r.Begun = time.Now()
+	used, err := allocated(tpm)
+	if err != nil {
+		return err
+	}
+	for try := 1; ; try++ {
+		if r.Values, err = values(tpm, used); err != nil {
+			return err
+		}
+		if r.Quote, err = quote(tpm, ak, used, b); err != nil {
+			return err
+		}
+		err = r.Quote.Verify(h.cfg.AK.Public, &r.Values)
+		if err == nil || try == tries || !errors.Is(err, errOtherValues) {
+			return err
+		}
+	}
 }
 
 // judge holds a reading against the event log.
@@ -126,8 +133,8 @@ func bankValues(m *coproc.PCRMap, b abi.Banks) [][]byte {
 }
 
 // allocated asks which banks have PCR 0-7.
-func (h *Host) allocated() ([]bank, error) {
-	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1}.Execute(h.cfg.TPM)
+func allocated(tpm transport.TPM) ([]bank, error) {
+	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1}.Execute(tpm)
 	if err != nil {
 		return nil, fmt.Errorf("%w: which banks it has: %w", ErrTPM, err)
 	}
@@ -159,9 +166,9 @@ func selection(used []bank, pcrs byte) tpm2.TPMLPCRSelection {
 	return l
 }
 
-func (h *Host) values(used []bank) (m coproc.PCRMap, err error) {
+func values(tpm transport.TPM, used []bank) (m coproc.PCRMap, err error) {
 	for _, b := range used {
-		values, err := h.bankValues(b)
+		values, err := readBank(tpm, b)
 		if err != nil {
 			return m, fmt.Errorf("%w: PCRs of the bank %v: %w", ErrTPM, b.set, err)
 		}
@@ -172,12 +179,12 @@ func (h *Host) values(used []bank) (m coproc.PCRMap, err error) {
 	return m, nil
 }
 
-// bankValues reads PCR 0-7 of a bank, in as many commands as the TPM wants: it may
+// readBank reads PCR 0-7 of a bank, in as many commands as the TPM wants: it may
 // give fewer than it is asked for (Part 3, 22.4).
-func (h *Host) bankValues(b bank) ([][]byte, error) {
+func readBank(tpm transport.TPM, b bank) ([][]byte, error) {
 	values := make([][]byte, abi.HostPCRs)
 	for left := byte(0xff); left != 0; {
-		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection([]bank{b}, left)}.Execute(h.cfg.TPM)
+		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection([]bank{b}, left)}.Execute(tpm)
 		if err != nil {
 			return nil, err
 		}
