@@ -110,7 +110,7 @@ func (g *guestBench) boot(ctx context.Context, env *lab.Env, logs string, i int)
 		}
 		opts.TPM = lab.EmulatorTPM{Backend: m.backend, Model: guestModels[i]}
 	default:
-		peer, err := m.rig.StartSwtpm(ctx)
+		peer, err := m.rig.StartSwtpm(ctx, "")
 		if err != nil {
 			return err
 		}

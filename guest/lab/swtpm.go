@@ -16,10 +16,13 @@ type Swtpm struct {
 	*process
 }
 
-// StartSwtpm starts a swtpm with its own state in the rig. It ends with QEMU's
-// connection.
-func (r *Rig) StartSwtpm(ctx context.Context) (*Swtpm, error) {
-	state, socket := filepath.Join(r.dir, "swtpm"), r.path("swtpm")
+// StartSwtpm starts a swtpm on the state in the folder state, or on one of its own
+// in the rig if that is empty. It ends with QEMU's connection.
+func (r *Rig) StartSwtpm(ctx context.Context, state string) (*Swtpm, error) {
+	if state == "" {
+		state = filepath.Join(r.dir, "swtpm")
+	}
+	socket := r.path("swtpm")
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, fmt.Errorf("lab: swtpm: %w", err)
 	}

@@ -129,7 +129,7 @@ func TestPeersOnTheSameHarness(t *testing.T) {
 	for _, model := range []string{"tpm-crb", "tpm-tis"} {
 		t.Run(model, func(t *testing.T) {
 			b := newBed(t)
-			swtpm, err := b.StartSwtpm(b.ctx)
+			swtpm, err := b.StartSwtpm(b.ctx, "")
 			b.must("starting swtpm", err)
 			m := &machine{bed: b}
 			m.boot(lab.VMOptions{TPM: lab.EmulatorTPM{Swtpm: swtpm, Model: model}})
