@@ -15,6 +15,9 @@ import (
 // emulatorXML is what people have in their domains for swtpm.
 const emulatorXML = `<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>`
 
+// swtpmLog is where libvirt has swtpm log.
+const swtpmLog = "log/swtpm/libvirt/qemu/vm-swtpm.log"
+
 // live takes a machine on QEMU 7.2 through its life, up to its end.
 func (m *machine) live() {
 	m.Helper()
@@ -57,6 +60,7 @@ func TestDropInOnCoprocd(t *testing.T) {
 	m := newMachine(t, d)
 	uuid, state := m.virsh("domuuid"), m.stateDir()
 	m.live()
+	m.goBack(older{log: swtpmLog, act: "vtpmctl slot adopt NAME --restore", permit: func() { m.adopt(uuid) }})
 	m.wantSlot(uuid, "closed")
 	m.wantFiles(state, "hwvtpm.json", "hwvtpm.key")
 	out, err := exec.CommandContext(m.ctx, "stat", "-c", "%a", state+"/hwvtpm.key").Output()
@@ -112,6 +116,9 @@ func TestDropInAlone(t *testing.T) {
 	m.must("choosing no coprocd", m.UseOwnCards())
 	state := m.stateDir()
 	m.live()
+	m.goBack(older{log: swtpmLog, act: "make a file", permit: func() {
+		m.must("permitting an older state", os.WriteFile(state+"/hwvtpm-card/restore", nil, 0o600))
+	}})
 	m.virsh("undefine", "--keep-tpm")
 	m.wantFiles(state, "hwvtpm-card", "hwvtpm.json")
 }
@@ -126,6 +133,7 @@ func TestExternal(t *testing.T) {
 		inside + "/run/vm1.sock" + `'/></backend></tpm>`
 	m.must("defining", h.Define(ctx, Domain{Name: m.name, QEMU: StockQEMU, TPM: xml}))
 	m.live()
+	m.goBack(older{log: "log/vhost-user-vtpm.log", act: "vtpmctl slot adopt NAME --restore", permit: func() { m.adopt("vm1") }})
 	m.virsh("undefine")
 	if !backend.Alive() {
 		t.Error("the backend ended with its machine")
@@ -137,7 +145,7 @@ func TestExternal(t *testing.T) {
 // serveExternal starts a backend on the slot, as an operator would.
 func (m *machine) serveExternal() *lab.Backend {
 	m.Helper()
-	rig, err := lab.NewRig(m.Env, m.ArtifactDir())
+	rig, err := lab.NewRig(m.Env, m.Path("log"))
 	m.must("making a rig", err)
 	m.Cleanup(func() { rig.Close() })
 	backend, err := rig.StartBackend(m.ctx, lab.BackendOptions{
