@@ -23,6 +23,7 @@ func drawState(t *rapid.T) durable {
 		run:        [abi.RunIDSize]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "run")),
 		permanent:  rapid.SliceOfN(rapid.Byte(), 1, 3000).Draw(t, "permanent"),
 		pcrs:       rapid.SampledFrom([]abi.PCRMap{{}, hostMap(1), hostMap(2)}).Draw(t, "pcrs"),
+		evidence:   rapid.SampledFrom([][]byte{nil, {1}, someEvidence(1)}).Draw(t, "evidence"),
 	}
 }
 

@@ -238,6 +238,7 @@ func (s *slot) take(run [abi.RunIDSize]byte, m *moved, known, older bool) error 
 	}
 	next := s.state
 	next.pcrs = m.durable.pcrs // which the volatile part has in its PCRs
+	next.evidence = nil        // which was for another run
 	if older {
 		next.permanent, next.flags = m.durable.permanent, m.durable.flags|s.state.flags
 		s.log.warn("going back to an older state, as permitted", "from", s.bound.generation, "to", m.moment.bound.generation)

@@ -99,20 +99,17 @@ func (s *slot) tryMapping() error {
 	return test
 }
 
-// startMapped finishes a TPM2_Startup: the PCRs take their values, and only then
-// is it on record. If they cannot, the slot fails, since a guest that saw others
-// could attest to them.
-func (s *slot) startMapped(m *moment, resp []byte) (int, error) {
-	s.stored = s.tpm.Stored(s.stored[:0])
+// startMapped gives the PCRs their values after a TPM2_Startup that left s.stored.
+func (s *slot) startMapped() error {
 	perm := s.stored
 	if len(perm) == 0 {
 		perm = s.state.permanent
 	}
-	if err := s.applyMap(&s.state.pcrs, perm); err != nil {
+	err := s.applyMap(&s.state.pcrs, perm)
+	if err != nil {
 		clear(s.stored)
-		return 0, err
 	}
-	return s.saveStored(m, false, resp)
+	return err
 }
 
 // applyMap gives the TPM the PCRs of a map, and drops what libtpms stores at its

@@ -110,10 +110,16 @@ func TestMappedCrashAtEveryPoint(t *testing.T) {
 	if testing.Short() {
 		step = 17
 	}
+	crashEverywhere(t, step, mappedGuest)
+}
+
+// crashEverywhere kills the worker once at every step-th failpoint of a guest's life.
+func crashEverywhere(t *testing.T, step int, life func(*testing.T, *rig)) {
+	t.Helper()
 	for target := 1; ; target += step {
 		r := newRig(t)
 		r.target = target
-		mappedGuest(t, r)
+		life(t, r)
 		r.shut()
 		if t.Failed() {
 			t.Fatalf("with a crash at point %d", target)

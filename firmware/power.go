@@ -67,7 +67,7 @@ func (s *slot) cycle(run [abi.RunIDSize]byte) error {
 	}
 	next := s.state
 	if run != s.state.run || s.over {
-		next.pcrs = abi.PCRMap{} // this machine's were the last boot's or run's
+		next.pcrs, next.evidence = abi.PCRMap{}, nil // this machine's were the last boot's or run's
 	}
 	next.run, next.origin = run, sealed.Fingerprint{}
 	next.permanent = perm

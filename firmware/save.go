@@ -80,17 +80,18 @@ func (s *slot) record(seq uint64, resp []byte) {
 // TPM_RC_NV_UNAVAILABLE.
 func (s *slot) saveDurable(m *moment, exact bool, resp []byte) (int, error) {
 	s.stored = s.tpm.Stored(s.stored[:0])
-	return s.saveStored(m, exact, resp)
+	flags := s.state.flags
+	if exact {
+		flags |= stateFlagExact
+	}
+	return s.saveStored(m, flags, resp)
 }
 
 // saveStored is saveDurable for the permanent state in s.stored, or for the present
-// one if that is empty.
-func (s *slot) saveStored(m *moment, exact bool, resp []byte) (int, error) {
+// one if that is empty, with these flags of the state.
+func (s *slot) saveStored(m *moment, flags uint32, resp []byte) (int, error) {
 	next := s.state
-	next.engine = engine.Version()
-	if exact {
-		next.flags |= stateFlagExact
-	}
+	next.engine, next.flags = engine.Version(), flags
 	defer clear(s.stored)
 	if len(s.stored) > 0 {
 		next.permanent = s.stored

@@ -88,7 +88,7 @@ func (s *server) handle(msg []byte) (int, bool) {
 	c.Status = statusOf(err)
 	if err != nil {
 		n = 0
-		if sub.Op == abi.OpIdentify || sub.Op == abi.OpStateLoad || sub.Op == abi.OpMapPCRs {
+		if sub.Op == abi.OpIdentify || sub.Op == abi.OpStateLoad || sub.Op == abi.OpMapPCRs || sub.Op == abi.OpBootEvidence {
 			n = copy(payload[:abi.MaxText], err.Error())
 		}
 	}
@@ -126,6 +126,9 @@ func (s *server) admin(sub *abi.Submission, dst []byte) (int, error) {
 	}
 	if sub.Op == abi.OpMapPCRs {
 		return 0, s.mapPCRs(sub.Payload)
+	}
+	if sub.Op == abi.OpBootEvidence {
+		return 0, s.keepEvidence(sub.Payload)
 	}
 	if sub.Op >= abi.OpStateSave && sub.Op <= abi.OpStateLoad {
 		return s.move(sub, dst)

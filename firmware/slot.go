@@ -136,7 +136,7 @@ func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
 		return putResponse(resp, rcLocality), nil
 	}
 	c, staged := s.classOf(cmd)
-	code, exact := commandCode(cmd), needsExact(cmd) // cmd may be overwritten
+	code, exact, fresh := commandCode(cmd), needsExact(cmd), startsClear(cmd) // cmd may be overwritten
 	n, stored, err := s.tpm.Process(locality, cmd, resp)
 	if err != nil {
 		return 0, err
@@ -151,8 +151,8 @@ func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
 	switch {
 	case rc == rcFailure:
 		return 0, errors.New("the TPM is in failure mode")
-	case code == ccStartup && rc == rcSuccess && s.state.mapped():
-		return s.startMapped(&m, resp)
+	case code == ccStartup && rc == rcSuccess && s.hosted(fresh):
+		return s.startHosted(&m, fresh, resp)
 	case stored || exact:
 		return s.saveDurable(&m, exact, resp)
 	case c == classPure, c == classJournal && rc != rcSuccess:

@@ -17,17 +17,19 @@ import (
 //	1  in clear, with a checksum behind it
 //	2  sealed
 //	3  may have a map of PCRs behind the permanent state
+//	4  may have boot evidence behind that, and stateFlagEvidence
 const (
-	stateVersion    = 3 // written
-	stateMinVersion = 2 // oldest reader that understands what is written
-	stateMapVersion = 3 // the same, if there is a map of PCRs
+	stateVersion         = 4 // written
+	stateMinVersion      = 2 // oldest reader that understands what is written
+	stateMapVersion      = 3 // the same, if there is a map of PCRs
+	stateEvidenceVersion = 4 // the same, if there is or was boot evidence
 )
 
 const (
 	stateMagic      = "hwvtpm-s"
 	stateHeaderSize = 128
 	maxPermanent    = 1 << 20 // libtpms: 176 KiB of NV and some overhead
-	maxStateSize    = stateHeaderSize + maxPermanent + abi.MaxPCRMap
+	maxStateSize    = stateHeaderSize + maxPermanent + abi.MaxPCRMap + abi.MaxBootEvidence
 	maxImageSize    = maxStateSize + sealed.Overhead
 )
 
@@ -35,7 +37,11 @@ const (
 // cheap any more (see needsExact).
 const stateFlagExact = 1 << 0
 
-const stateKnownFlags = stateFlagExact
+// stateFlagEvidence: there is boot evidence in the TPM's NV (see startHosted), of this
+// run or of an earlier one.
+const stateFlagEvidence = 1 << 1
+
+const stateKnownFlags = stateFlagExact | stateFlagEvidence
 
 // durable is the content of the state file: what survives the host. The file is
 // sealed, as a permanent state of this slot and generation; inside is:
@@ -48,8 +54,8 @@ const stateKnownFlags = stateFlagExact
 //	+-------------------------+------------+------------+
 //	| generation              | engine     | flags      | 32
 //	+------------+------------+------------+------------+
-//	| perm length| map length | reserved (8)            | 48
-//	+------------+------------+-------------------------+
+//	| perm length| map length | ev. length | reserved   | 48
+//	+------------+------------+------------+------------+
 //	| run id (32)                                       | 64
 //	|                                                   | 80
 //	+---------------------------------------------------+
@@ -59,6 +65,8 @@ const stateKnownFlags = stateFlagExact
 //	| permanent state ...                               | 128
 //	+---------------------------------------------------+
 //	| the run's map of PCRs (abi.PCRMap), if it has one |
+//	+---------------------------------------------------+
+//	| the run's boot evidence, if it has any            |
 //	+---------------------------------------------------+
 //
 // Little-endian. A checkpoint in the volatile file carries position and
@@ -72,6 +80,7 @@ type durable struct {
 	origin     sealed.Fingerprint // of the volatile part; see slot.loadState
 	permanent  []byte             // secret
 	pcrs       abi.PCRMap         // in force for the run; see slot.mapPCRs
+	evidence   []byte             // of the run; see slot.keepEvidence
 }
 
 // mapped tells whether PCR 0-7 are the host's.
@@ -91,13 +100,18 @@ func appendState(dst []byte, d *durable) []byte {
 	le.PutUint32(h[48:], uint32(len(d.permanent)))
 	copy(h[64:], d.run[:])
 	copy(h[96:], d.origin[:])
-	if !d.mapped() {
-		return append(append(dst, h[:]...), d.permanent...)
+	var pcrs []byte
+	if d.mapped() {
+		pcrs = abi.AppendPCRMap(nil, &d.pcrs)
+		le.PutUint32(h[12:], stateMapVersion)
+		le.PutUint32(h[52:], uint32(len(pcrs)))
 	}
-	pcrs := abi.AppendPCRMap(nil, &d.pcrs)
-	le.PutUint32(h[12:], stateMapVersion)
-	le.PutUint32(h[52:], uint32(len(pcrs)))
-	return append(append(append(dst, h[:]...), d.permanent...), pcrs...)
+	if len(d.evidence) > 0 || d.flags&stateFlagEvidence != 0 {
+		le.PutUint32(h[12:], stateEvidenceVersion)
+		le.PutUint32(h[56:], uint32(len(d.evidence)))
+	}
+	dst = append(append(dst, h[:]...), d.permanent...)
+	return append(append(dst, pcrs...), d.evidence...)
 }
 
 // parseState reads what was sealed. The permanent state aliases b.
@@ -121,16 +135,19 @@ func parseState(b []byte) (durable, error) {
 	copy(d.run[:], b[64:])
 	copy(d.origin[:], b[96:])
 	body := b[stateHeaderSize:]
-	n, m := le.Uint32(b[48:]), le.Uint32(b[52:])
-	if uint64(n)+uint64(m) != uint64(len(body)) || n == 0 || d.flags&^stateKnownFlags != 0 {
+	n, m, e := uint64(le.Uint32(b[48:])), uint64(le.Uint32(b[52:])), uint64(le.Uint32(b[56:]))
+	if n+m+e != uint64(len(body)) || n == 0 || d.flags&^stateKnownFlags != 0 {
 		return durable{}, fmt.Errorf("state file header is inconsistent: %w", errCorrupt)
 	}
 	d.permanent = body[:n:n]
+	if e > 0 {
+		d.evidence = bytes.Clone(body[n+m:])
+	}
 	if m == 0 {
 		return d, nil
 	}
 	var err error
-	if d.pcrs, err = abi.ParsePCRMap(body[n:]); err != nil || !d.mapped() {
+	if d.pcrs, err = abi.ParsePCRMap(body[n : n+m]); err != nil || !d.mapped() {
 		return durable{}, fmt.Errorf("state file: map of PCRs: %w: %w", errCorrupt, err)
 	}
 	return d, nil

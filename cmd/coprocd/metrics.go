@@ -89,6 +89,7 @@ func storage(w *metrics.Writer, s *card.Stats) {
 	w.Latencies("coprocd_save_duration_seconds", "Making the state of a slot durable.").Latency(&s.Saves.Count, s.Saves.Sum)
 	w.Counter("coprocd_saves_total", "Durable states written.").Count(s.Counters.Saves)
 	w.Counter("coprocd_save_errors_total", "Durable states that could not be written.").Count(s.Counters.SaveErrors)
+	w.Counter("coprocd_boot_evidence_unshown_total", "Starts of a TPM that had no room for the evidence of its host's boot.").Count(s.Unshown)
 	w.Gauge("coprocd_anchor_counter", "Counter of the anchor against rollback.").Count(s.Health.AnchorCounter)
 	w.Gauge("coprocd_anchor_epoch", "Epoch of the anchor against rollback.").Count(s.Health.Epoch)
 }

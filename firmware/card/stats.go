@@ -24,6 +24,7 @@ type counters struct {
 type totals struct {
 	mu       sync.Mutex // guards what follows
 	commands uint64
+	unshown  uint64
 	classes  [tpmcmd.Classes]wire.Histogram
 	results  [tpmcmd.Results]uint64
 	saves    wire.Histogram
@@ -42,6 +43,10 @@ type Stats struct {
 	// Saves is how long it took to make states durable, Resumes how long from
 	// a parked client's command to a worker that takes it.
 	Saves, Resumes wire.Histogram
+
+	// Unshown is how many starts of TPMs were without the boot evidence that was to be
+	// shown, since the guest had filled its NV.
+	Unshown uint64
 
 	Slots []SlotStats // ascending by number
 }
@@ -63,6 +68,7 @@ func (c *Card) Stats() Stats {
 	st := Stats{
 		Classes: c.totals.classes, Results: c.totals.results,
 		Saves: c.totals.saves, Resumes: c.totals.resumes,
+		Unshown: c.totals.unshown,
 	}
 	commands := c.totals.commands
 	c.totals.mu.Unlock()
@@ -95,6 +101,7 @@ func (s *slot) stats(st *Stats) liveStats {
 		p := s.run.page
 		one.State, one.Busy, one.live = p.State(), p.Busy(), p.Commands()
 		one.Commands += one.live
+		st.Unshown += p.Unshown()
 		addPage(&st.Classes, &st.Results, p)
 	}
 	return one
@@ -118,6 +125,7 @@ func (c *Card) fold(p *wire.Page) {
 	c.totals.mu.Lock()
 	defer c.totals.mu.Unlock()
 	c.totals.commands += p.Commands()
+	c.totals.unshown += p.Unshown()
 	addPage(&c.totals.classes, &c.totals.results, p)
 }
 

@@ -116,10 +116,10 @@ func TestPage(t *testing.T) {
 	w.SetSeq(1)
 	w.Touch(2)
 	w.SetBusy(true)
-	w.SetCounters(Counters{3, 4, 5, 6})
+	w.SetCounters(Counters{3, 4, 5, 6, 9})
 	w.SetPosition(7, 8)
 	if got := [...]uint64{uint64(r.State()), r.Seq(), uint64(r.LastActive()), r.Commands(), r.Checkpoints(),
-		r.Journaled(), r.Durable(), r.Generation(), r.Epoch()}; got != [...]uint64{1, 1, 2, 3, 4, 5, 6, 7, 8} || !r.Busy() {
+		r.Journaled(), r.Durable(), r.Generation(), r.Epoch(), r.Unshown()}; got != [...]uint64{1, 1, 2, 3, 4, 5, 6, 7, 8, 9} || !r.Busy() {
 		t.Errorf("page reads %v, busy %t", got, r.Busy())
 	}
 	w.SetBusy(false)

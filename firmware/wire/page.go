@@ -23,6 +23,7 @@ const pageWords = PageSize / 8
 //	      4  commands        5  checkpoints
 //	      6  journaled       7  durable writes
 //	      8  generation      9  epoch
+//	     10  starts without the boot evidence that was to be shown
 //	     16  commands by result (6 words)
 //	     32  histograms by class (9 times 17 words: buckets, sum in ns)
 //
@@ -43,6 +44,7 @@ const (
 	wordDurable
 	wordGeneration
 	wordEpoch
+	wordUnshown
 
 	wordResults    = 16
 	wordHistograms = 32
@@ -99,7 +101,7 @@ func (p *Page) Busy() bool { return p.w[wordBusy].Load() != 0 }
 
 // Counters are those of a worker since it started.
 type Counters struct {
-	Commands, Checkpoints, Journaled, Durable uint64
+	Commands, Checkpoints, Journaled, Durable, Unshown uint64
 }
 
 // SetCounters tells the counters.
@@ -108,11 +110,12 @@ func (p *Page) SetCounters(c Counters) {
 	p.w[wordCheckpoints].Store(c.Checkpoints)
 	p.w[wordJournaled].Store(c.Journaled)
 	p.w[wordDurable].Store(c.Durable)
+	p.w[wordUnshown].Store(c.Unshown)
 }
 
 // Counters are the counters.
 func (p *Page) Counters() Counters {
-	return Counters{p.Commands(), p.Checkpoints(), p.Journaled(), p.Durable()}
+	return Counters{p.Commands(), p.Checkpoints(), p.Journaled(), p.Durable(), p.Unshown()}
 }
 
 // Commands is how many TPM commands ran.
@@ -126,6 +129,10 @@ func (p *Page) Journaled() uint64 { return p.w[wordJournaled].Load() }
 
 // Durable is how many permanent states were saved.
 func (p *Page) Durable() uint64 { return p.w[wordDurable].Load() }
+
+// Unshown is how many starts of the TPM were without the boot evidence that was to be
+// shown, since the guest has filled its NV.
+func (p *Page) Unshown() uint64 { return p.w[wordUnshown].Load() }
 
 // SetPosition tells the position of the permanent state.
 func (p *Page) SetPosition(generation, epoch uint64) {
