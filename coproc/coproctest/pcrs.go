@@ -134,7 +134,7 @@ func testMapPCRsInTime(t *testing.T, c *card) {
 func testWithHostPCRs(t *testing.T, c *card) {
 	host := hostPCRs(t, 0x40)
 	var away error
-	s, err := coproc.WithHostPCRs(c.slot, func(context.Context) (coproc.PCRMap, error) { return host, away })
+	s, err := coproc.WithHostPCRs(c.slot, func(context.Context) (coproc.PCRMap, error) { return host, away }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,10 +155,57 @@ func testWithHostPCRs(t *testing.T, c *card) {
 	}
 	c.checkPCRs("on another host", &host)
 	away = errors.New("no host")
-	if err := s.Reset(t.Context()); !errors.Is(err, away) {
-		t.Errorf("Reset without the host's PCRs: %v", err)
+	c.reset()
+	if _, err := c.send(cmdGetRandom); !errors.Is(err, coproc.ErrFailed) || !errors.Is(err, away) {
+		t.Errorf("Execute without the host's PCRs: %v, want ErrFailed", err)
 	}
+	away = nil
 	if _, err := c.send(cmdGetRandom); !errors.Is(err, coproc.ErrFailed) {
-		t.Errorf("Execute then: %v, want ErrFailed", err)
+		t.Errorf("Execute when they are there: %v, want ErrFailed until a reset", err)
 	}
+	c.reset()
+	c.tpm.Startup()
+	c.checkPCRs("at last", &host)
+}
+
+// testBootEvidence: a guest reads what its host says of its boot, from its Startup on,
+// and no longer than the run.
+func testBootEvidence(t *testing.T, c *card) {
+	host := func(_ context.Context, run coproc.RunID) ([]byte, error) { return bytes.Repeat(run[:1], 100), nil }
+	s, err := coproc.WithBootEvidence(c.slot, host, func(err error) {
+		if err != nil {
+			t.Errorf("boot evidence: %v", err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := c.slot
+	c.slot = s
+	read := func(when string, run coproc.RunID) {
+		t.Helper()
+		want, _ := host(t.Context(), run)
+		if got := c.tpm.ReadNV(abi.BootEvidenceIndex, 100); !bytes.Equal(got, want) {
+			t.Errorf("%s: the index holds %x..., want %x...", when, got[:4], want[:4])
+		}
+	}
+	c.start()
+	read("after Startup", runA)
+	c.tpm.Extend(0, "it is the guest's")
+	c.reset()
+	c.tpm.Startup()
+	read("after a reset", runA)
+	c.powerOn(runB, false)
+	c.tpm.Startup()
+	read("in another run", runB)
+	shower := plain.(coproc.EvidenceShower)
+	if err := shower.ShowBootEvidence(t.Context(), []byte("late")); !errors.Is(err, coproc.ErrUnsupported) {
+		t.Errorf("evidence for a guest that runs: %v, want ErrUnsupported", err)
+	}
+	for _, size := range []int{0, abi.MaxBootEvidence + 1} {
+		if err := shower.ShowBootEvidence(t.Context(), make([]byte, size)); err == nil {
+			t.Errorf("evidence of %d bytes is taken", size)
+		}
+	}
+	read("after refusals", runB)
 }

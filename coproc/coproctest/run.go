@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) coproc.Device) {
 		{"MappedPCRsStay", testMappedPCRsStay},
 		{"MapPCRsInTime", testMapPCRsInTime},
 		{"WithHostPCRs", testWithHostPCRs},
+		{"BootEvidence", testBootEvidence},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := &card{t: t, dev: open(t)}
