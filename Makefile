@@ -60,8 +60,9 @@ $(BUILD)/tpm_virtio-%.ko: $(wildcard guest/driver/*.[ch] guest/driver/Kbuild gue
 	guest/driver/build.sh $(CACHE)/kernel-$*/headers $@ W=1
 
 .PHONY: image
-image: build driver ## the guest image of the demo and the VM tests
-	@go run ./guest/lab/mkguest -out $(BUILD)/guest.cpio -agent $(BUILD)/vtpm-agent -cache $(CACHE)/image $(BUILD)/tpm_virtio-$(KERNEL).ko
+image: build driver ## the guest images of the demo and the VM tests
+	$(FETCH) tpm2-tools
+	@go run ./guest/lab/mkguest -plain $(BUILD)/guest-plain.cpio -out $(BUILD)/guest.cpio -tools $(CACHE)/tpm2-tools -agent $(BUILD)/vtpm-agent -cache $(CACHE)/image $(BUILD)/tpm_virtio-$(KERNEL).ko
 
 .PHONY: demo
 demo: ## boot a VM with a vTPM and walk through its life

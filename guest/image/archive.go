@@ -69,6 +69,11 @@ func write(out string, base *cpio.Archive, extra []cpio.Record) (Result, error) 
 	if err != nil {
 		return Result{}, err
 	}
+	return store(out, b)
+}
+
+// store brings the file out up to date.
+func store(out string, b []byte) (Result, error) {
 	sum := sha256.Sum256(b)
 	r := Result{Hash: hex.EncodeToString(sum[:])}
 	if upToDate(out, r.Hash, int64(len(b))) {

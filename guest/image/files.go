@@ -4,8 +4,6 @@ package image
 
 import (
 	"bytes"
-	"debug/elf"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,19 +13,11 @@ import (
 	"strings"
 
 	"github.com/u-root/mkuimage/cpio"
-	"github.com/u-root/mkuimage/ldd"
 	"github.com/ulikunitz/xz"
 )
 
-// Where Debian's tpm2-tools and tpm2-tss are. tpm2_getrandom and its like are
-// symbolic links to tpm2. The TCTI is opened at run time, so no program names
-// it as a library that it needs.
 const (
-	tpm2Program  = "/usr/bin/tpm2"
-	tpm2Links    = "/usr/bin/tpm2_*"
-	tctiPattern  = "/usr/lib/*/libtss2-tcti-device.so.0"
 	maxModule    = 64 << 20 // unpacked
-	executable   = 0o755
 	symlinkPerms = 0o777
 )
 
@@ -51,8 +41,12 @@ func (f *files) put(r cpio.Record) {
 }
 
 func (f *files) contents(guest string, b []byte, mode os.FileMode) {
-	guest = strings.TrimPrefix(path.Clean("/"+guest), "/")
-	f.put(cpio.StaticFile(guest, string(b), uint64(mode.Perm())))
+	f.put(cpio.StaticFile(relative(guest), string(b), uint64(mode.Perm())))
+}
+
+// relative is a path in the guest as an archive has it.
+func relative(guest string) string {
+	return strings.TrimPrefix(path.Clean("/"+guest), "/")
 }
 
 func (f *files) symlink(guest, target string) {
@@ -74,32 +68,6 @@ func (f *files) add(guest, host string) {
 		return
 	}
 	f.contents(guest, b, info.Mode())
-}
-
-// program copies a file and, if it is a dynamically linked program or library,
-// the libraries that it needs, to the places where the host has them.
-func (f *files) program(guest, host string) {
-	f.add(guest, host)
-	if f.err != nil || !isELF(host) {
-		return
-	}
-	libraries, err := ldd.List(host)
-	if err != nil {
-		f.fail(fmt.Errorf("libraries of %s: %w", host, err))
-		return
-	}
-	for _, lib := range libraries {
-		f.add(lib, lib)
-	}
-}
-
-func isELF(host string) bool {
-	e, err := elf.Open(host)
-	if err != nil {
-		return false
-	}
-	e.Close()
-	return true
 }
 
 // modules adds the modules and the list from which the agent loads them.
@@ -132,28 +100,6 @@ func readModule(host string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", host, err)
 	}
 	return b, nil
-}
-
-func (f *files) tpmTools() {
-	tcti, err := filepath.Glob(tctiPattern)
-	if err != nil || len(tcti) == 0 {
-		f.fail(errors.New("libtss2-tcti-device is not installed (it comes with tpm2-tools)"))
-		return
-	}
-	f.program(tpm2Program, tpm2Program)
-	for _, lib := range tcti {
-		f.program(lib, lib)
-	}
-	links, err := filepath.Glob(tpm2Links)
-	if err != nil {
-		f.fail(err)
-		return
-	}
-	for _, link := range links {
-		if target, err := os.Readlink(link); err == nil && target == "tpm2" {
-			f.symlink(strings.TrimPrefix(link, "/"), target)
-		}
-	}
 }
 
 // sorted returns the records in the order of their names.

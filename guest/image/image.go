@@ -31,11 +31,9 @@ type Config struct {
 	// in this order.
 	Modules []string
 	// Files are further files: path in the guest -> path on the host. Programs
-	// bring their shared libraries. The mode is the host file's.
+	// bring the host's shared libraries (see Programs). The mode is the host
+	// file's.
 	Files map[string]string
-	// NoTPMTools leaves tpm2-tools out. Without it they must be installed on
-	// the host.
-	NoTPMTools bool
 	// SourceDir is any folder of hwvtpm's source tree: u-root's commands are
 	// compiled from there. Default: the working directory.
 	SourceDir string
@@ -100,11 +98,12 @@ func records(cfg Config) ([]cpio.Record, error) {
 	f.add(agentPath, cfg.AgentBinary)
 	f.symlink(uinitPath, "vtpm-agent")
 	f.modules(cfg.Modules)
-	for guest, host := range cfg.Files {
-		f.program(guest, host)
+	more, err := withLibraries([]string{"/"}, cfg.Files)
+	if err != nil {
+		return nil, err
 	}
-	if !cfg.NoTPMTools {
-		f.tpmTools()
+	for guest, host := range more {
+		f.add(guest, host)
 	}
 	return f.sorted()
 }

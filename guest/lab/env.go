@@ -95,5 +95,13 @@ func (e *Env) Headers(series string) string {
 // Program is the path of a program of this project.
 func (e *Env) Program(name string) string { return filepath.Join(e.Build, name) }
 
-// Image is the path of the guest's initramfs.
+// Image is the path of the guest's initramfs with tpm2-tools.
 func (e *Env) Image() string { return filepath.Join(e.Build, "guest.cpio") }
+
+// PlainImage is the path of the guest's initramfs without tpm2-tools, a third of
+// Image's size.
+func (e *Env) PlainImage() string { return filepath.Join(e.Build, "guest-plain.cpio") }
+
+// TPMTools is a folder with Debian 12's tpm2-tools and their libraries, as they
+// are in a Debian's root folder.
+func (e *Env) TPMTools() string { return filepath.Join(e.Cache, "tpm2-tools") }

@@ -4,7 +4,7 @@
 # fetch.sh: gets what hwvtpm's build, tests and demo need on a Debian machine.
 #
 #   guest/lab/fetch.sh [packages] [go] [qemu] [qemu-7.2] [kernel-6.12] [kernel-6.1]
-#                      [debian-12]
+#                      [tpm2-tools] [grub] [debian-12]
 #
 # Without arguments: everything. Packages of the machine's own release are
 # installed when they are missing (as root). The rest is only unpacked, into
@@ -16,6 +16,8 @@
 #   bin/qemu-7.2, qemu-7.2/     Debian 12's QEMU with SeaBIOS and OVMF, whose own
 #                               TPM devices the tests use
 #   kernel-6.12/, kernel-6.1/   vmlinuz, headers (for make -C), modules, version
+#   tpm2-tools/                 Debian 12's tpm2-tools and libraries, for guests
+#   grub/                       boot.img and core.img, a boot loader for raw disks
 #   debian-12/                  a minimal Debian 12 to install our packages into
 #
 # A run that finds everything is quiet. Two runs at once are safe: the second
@@ -147,6 +149,45 @@ fetch_qemu_7_2() {
 	mv -T "$q.new" "$q"
 }
 
+# fetch_tpm2_tools: tpm2-tools with all libraries, to be packed into guests: the
+# same ones on every machine.
+fetch_tpm2_tools() {
+	local box=$work/apt-tpm2-tools out=$work/tpm2-tools
+	if fresh tpm2-tools; then
+		return
+	fi
+	say "getting Debian 12's tpm2-tools"
+	box_new "$box" bookworm
+	box_closure "$box" tpm2-tools libtss2-tcti-device0
+	box_unpack "$box" "$out"
+	# What is not used, and what is setuid, goes.
+	find "$out/usr/bin" "$out/usr/sbin" -mindepth 1 ! -name 'tpm2*' -delete
+	rm -rf "$out/usr/share" "$out/usr/lib/udev" "$out/usr/lib/systemd" "$out/var"
+	publish "$out" tpm2-tools
+}
+
+# fetch_grub: the master boot record of Debian 12's GRUB for a PC's BIOS, and a
+# core that goes behind it and reads its commands from the disk's sectors 1024 to
+# 1031: no file system and no installation is needed (see disk.go).
+fetch_grub() {
+	local box=$work/apt-grub root=$work/grub-root out=$work/grub lib
+	if fresh grub; then
+		return
+	fi
+	say "getting Debian 12's GRUB"
+	box_new "$box" bookworm
+	box_closure "$box" grub-common
+	box_get "$box" grub-pc-bin
+	box_unpack "$box" "$root"
+	mkdir -p "$out"
+	cp "$root/usr/lib/grub/i386-pc/boot.img" "$out"
+	echo 'configfile (hd0)1024+8' >"$work/grub.cfg"
+	lib=$root/usr/lib/x86_64-linux-gnu
+	"$lib/ld-linux-x86-64.so.2" --library-path "$lib" "$root/usr/bin/grub-mkimage" -O i386-pc \
+		-d "$root/usr/lib/grub/i386-pc" -p / -c "$work/grub.cfg" -o "$out/core.img" biosdisk configfile normal linux
+	publish "$out" grub
+}
+
 # fetch_kernel NAME SUITE: Debian's cloud kernel of a suite with its headers.
 fetch_kernel() {
 	local name=$1 suite=$2 box=$work/apt-$1 out=$work/$1 image headers version
@@ -203,6 +244,8 @@ fetch() {
 	qemu-7.2) fetch_qemu_7_2 ;;
 	kernel-6.12) fetch_kernel kernel-6.12 bookworm-backports ;;
 	kernel-6.1) fetch_kernel kernel-6.1 bookworm ;;
+	tpm2-tools) fetch_tpm2_tools ;;
+	grub) fetch_grub ;;
 	debian-12) fetch_debian_12 ;;
 	*) die "unknown part \"$1\"" ;;
 	esac
@@ -218,7 +261,7 @@ work=$(mktemp -d "$cache/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
-[ $# -gt 0 ] || set -- packages go qemu qemu-7.2 kernel-6.12 kernel-6.1 debian-12
+[ $# -gt 0 ] || set -- packages go qemu qemu-7.2 kernel-6.12 kernel-6.1 tpm2-tools grub debian-12
 for part in "$@"; do
 	fetch "$part"
 done

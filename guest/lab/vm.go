@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"hwvtpm/qmp"
@@ -19,7 +20,9 @@ type VMOptions struct {
 	Name      string   // of the log; default "vm"
 	QEMU      string   // the program; default Env.QEMU
 	Kernel    string   // a series that fetch.sh knows; default 6.12
-	Image     string   // initramfs; default Env.Image
+	Image     string   // initramfs; default Env.Image, or Env.PlainImage without Tools
+	Tools     bool     // the guest uses tpm2-tools
+	Disk      bool     // firmware starts GRUB from a disk, not QEMU the kernel
 	Append    string   // more of the kernel's command line
 	MemoryMiB int      // default 256
 	TPM       TPM      // nil: none
@@ -72,16 +75,19 @@ func (r *Rig) StartVM(ctx context.Context, opts VMOptions) (*VM, error) {
 
 func (o VMOptions) argv(r *Rig, vm *VM, control string) ([]string, error) {
 	memory := fmt.Sprintf("%dM", cmp.Or(o.MemoryMiB, 256))
+	system, err := o.system(r)
+	if err != nil {
+		return nil, err
+	}
 	argv := []string{
 		cmp.Or(o.QEMU, r.Env.QEMU()), "-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", "q35,memory-backend=mem", "-accel", string(r.Env.Accel), "-cpu", r.Env.Accel.cpu(),
 		"-m", memory, "-object", "memory-backend-memfd,id=mem,share=on,size=" + memory,
-		"-kernel", r.Env.Kernel(cmp.Or(o.Kernel, "6.12")), "-initrd", cmp.Or(o.Image, r.Env.Image()),
-		"-append", "console=ttyS0 panic=-1 reboot=t " + o.Append,
 		"-serial", "file:" + vm.Console,
 		"-chardev", "socket,id=agent,server=on,wait=off,path=" + vm.AgentSocket, "-serial", "chardev:agent",
 		"-device", "pcie-root-port,id=" + slotBus + ",bus=pcie.0,chassis=1,slot=1",
 	}
+	argv = append(argv, system...)
 	for i, path := range []string{control, o.Monitor} {
 		if path != "" {
 			id := fmt.Sprintf("mon%d", i)
@@ -96,6 +102,25 @@ func (o VMOptions) argv(r *Rig, vm *VM, control string) ([]string, error) {
 		argv = append(argv, tpm...)
 	}
 	return append(argv, o.Extra...), nil
+}
+
+// system is what the machine starts.
+func (o VMOptions) system(r *Rig) ([]string, error) {
+	initrd := r.Env.PlainImage()
+	if o.Tools {
+		initrd = r.Env.Image()
+	}
+	initrd = cmp.Or(o.Image, initrd)
+	kernel := r.Env.Kernel(cmp.Or(o.Kernel, "6.12"))
+	cmdline := "console=ttyS0 panic=-1 reboot=t " + o.Append
+	if !o.Disk {
+		return []string{"-kernel", kernel, "-initrd", initrd, "-append", cmdline}, nil
+	}
+	disk := filepath.Join(r.dir, cmp.Or(o.Name, "vm")+"-disk.img")
+	return []string{
+		"-drive", "if=none,id=disk,format=raw,readonly=on,file=" + disk,
+		"-device", "virtio-blk-pci,drive=disk",
+	}, r.Env.bootDisk(disk, kernel, initrd, cmdline)
 }
 
 // Alive says whether QEMU runs.

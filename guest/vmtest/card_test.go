@@ -94,7 +94,6 @@ func (b *bed) cardImage(series string, modules []string) string {
 		AgentBinary: b.Env.Program("vtpm-agent"),
 		Modules:     files,
 		Files:       map[string]string{"bin/cardtest": program, "bin/vhost-user-vtpm": b.Env.Program("vhost-user-vtpm")},
-		NoTPMTools:  true,
 		SourceDir:   b.Env.Top,
 		CacheDir:    filepath.Join(b.Env.Cache, "image"),
 	})

@@ -28,14 +28,18 @@ func (b *bed) imageFor(series string) string {
 	for _, name := range []string{"virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci"} {
 		modules = append(modules, filepath.Join(virtio, name+".ko"))
 	}
-	out := filepath.Join(dir, "guest.cpio")
+	plain, out := filepath.Join(dir, "plain.cpio"), filepath.Join(dir, "guest.cpio")
 	_, err := image.Build(b.ctx, image.Config{
-		Out:         out,
+		Out:         plain,
 		AgentBinary: b.Env.Program("vtpm-agent"),
 		Modules:     append(modules, ko),
 		SourceDir:   b.Env.Top,
 		CacheDir:    filepath.Join(b.Env.Cache, "image"),
 	})
 	b.must("building an image", err)
+	tools, err := image.TPMTools(b.Env.TPMTools())
+	b.must("tpm2-tools", err)
+	_, err = image.Extend(out, plain, tools)
+	b.must("adding tpm2-tools", err)
 	return out
 }

@@ -82,7 +82,7 @@ func (m *machine) tpm() lab.VirtioTPM {
 
 func (m *machine) boot(opts lab.VMOptions) {
 	m.Helper()
-	opts.Monitor = m.monitor
+	opts.Monitor, opts.Tools = m.monitor, true
 	var err error
 	m.guest, err = m.Boot(m.ctx, opts)
 	m.must("booting", err)

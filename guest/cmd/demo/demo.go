@@ -66,6 +66,7 @@ func (d *demo) powerOn() (err error) {
 	d.guest, err = d.rig.Boot(d.ctx, lab.VMOptions{
 		Name:    fmt.Sprintf("vm-step%d", d.out.steps),
 		Monitor: monitor,
+		Tools:   true,
 		TPM:     lab.VirtioTPM{Backend: d.backend},
 	})
 	if err != nil {
