@@ -7,6 +7,7 @@ import (
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/firmware/pcrmap"
+	"hwvtpm/firmware/provision"
 	"hwvtpm/firmware/sealed"
 	"hwvtpm/firmware/wire"
 )
@@ -32,7 +33,7 @@ func statusOf(err error) abi.Status {
 	switch {
 	case err == nil:
 		return abi.StatusOK
-	case errors.Is(err, errInUse):
+	case errors.Is(err, errInUse), errors.Is(err, errRuns):
 		return abi.StatusInUse
 	case errors.Is(err, errCorrupt), errors.Is(err, sealed.ErrDamaged), errors.Is(err, sealed.ErrVersion):
 		return abi.StatusCorrupt
@@ -54,6 +55,8 @@ func statusOf(err error) abi.Status {
 		return abi.StatusNoSlot
 	case errors.Is(err, errBadOpcode):
 		return abi.StatusBadOpcode
+	case errors.Is(err, provision.ErrFull):
+		return abi.StatusFull
 	case errors.Is(err, pcrmap.ErrRefused):
 		return abi.StatusUnsupported
 	case errors.Is(err, errBadVersion):

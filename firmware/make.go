@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	"hwvtpm/coproc/abi"
 	"hwvtpm/firmware/engine"
 	"hwvtpm/firmware/provision"
 	"hwvtpm/firmware/sealed"
@@ -21,7 +20,11 @@ func (w *worker) make(setup *wire.Setup, u *supervised) error {
 	w.tpm.Stop()
 	defer clear(d.permanent)
 	if err == nil {
-		err = saveNew(setup, u, &d)
+		var seals *sealed.Slot
+		if seals, err = sealsOf(setup.Slot, &setup.Key); err == nil {
+			err = saveNew(seals, setup.Epoch, u, &d)
+			seals.Close()
+		}
 	}
 	if u.broken != nil {
 		return u.broken
@@ -29,12 +32,12 @@ func (w *worker) make(setup *wire.Setup, u *supervised) error {
 	if err != nil {
 		return w.refuse(err)
 	}
-	return w.ready(&wire.Ready{Generation: d.generation, Epoch: setup.Epoch, EKs: eks})
+	return w.ready(&wire.Ready{Generation: d.generation, Epoch: setup.Epoch, EKs: provision.Names(eks)})
 }
 
 // manufacture makes a TPM: from nothing, of another slot's, or of one that lived
 // elsewhere.
-func (w *worker) manufacture(setup *wire.Setup, u *supervised) (durable, []abi.EK, error) {
+func (w *worker) manufacture(setup *wire.Setup, u *supervised) (durable, []provision.EK, error) {
 	d := durable{slotID: setup.Slot, generation: setup.UsedGeneration + 1, engine: engine.Version()}
 	rand.Read(d.run[:]) // no run at all: nobody can name it
 	b := &workbench{tpm: w.tpm}
@@ -52,6 +55,9 @@ func (w *worker) manufacture(setup *wire.Setup, u *supervised) (durable, []abi.E
 			res, err = provision.Provision(b, b.restart, setup.Keys, setup.Banks)
 		}
 	}
+	if err == nil {
+		err = b.certify(setup, u, res.EKs)
+	}
 	b.keep()
 	if err == nil && len(b.perm) == 0 {
 		err = errors.New("libtpms stored no state for a new TPM")
@@ -64,16 +70,11 @@ func (w *worker) manufacture(setup *wire.Setup, u *supervised) (durable, []abi.E
 	return d, res.EKs, nil
 }
 
-// saveNew has the state of a new slot made durable.
-func saveNew(setup *wire.Setup, u *supervised, d *durable) error {
-	seals, err := sealsOf(setup.Slot, &setup.Key)
-	if err != nil {
-		return err
-	}
-	defer seals.Close()
+// saveNew has a state that no client has made durable.
+func saveNew(seals *sealed.Slot, epoch uint64, u *supervised, d *durable) error {
 	image := appendState(nil, d)
 	defer clear(image)
-	blob, err := seals.Seal(u.image(), sealed.KindPermanent, d.generation, setup.Epoch, image)
+	blob, err := seals.Seal(u.image(), sealed.KindPermanent, d.generation, epoch, image)
 	if err != nil {
 		return err
 	}
@@ -126,7 +127,7 @@ func (b *workbench) take(setup *wire.Setup, u *supervised) (flags uint32, err er
 
 // takeOver takes a TPM that has lived elsewhere, whose state is in the shared memory
 // in clear, and tries it.
-func (b *workbench) takeOver(setup *wire.Setup, u *supervised) ([]abi.EK, error) {
+func (b *workbench) takeOver(setup *wire.Setup, u *supervised) ([]provision.EK, error) {
 	b.perm = u.blob(setup)
 	clear(u.shared[wire.BlobOffset:][:setup.BlobLen])
 	eks, err := provision.Identify(b, b.restart)

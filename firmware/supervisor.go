@@ -114,10 +114,15 @@ func (w *worker) run() error {
 		return w.refuse(err)
 	}
 	defer unix.Munmap(u.shared)
-	if setup.Descriptors() == 1 {
-		err = w.make(&setup, u)
-	} else {
+	if len(fds) > 1 {
 		u.vol = fds[1]
+	}
+	switch {
+	case setup.Flags&wire.Recertify != 0:
+		err = w.recertify(&setup, u)
+	case setup.Task():
+		err = w.make(&setup, u)
+	default:
 		err = w.serve(&setup, u, fds[2], fds[3])
 	}
 	if ended(err) {

@@ -5,6 +5,7 @@ package abi
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // Opcodes of certificates. All are for administrators.
@@ -95,20 +96,55 @@ func AppendEKCertificate(dst []byte, c *EKCertificate) []byte {
 // ParseEKCertificate reads an EKCertificate and checks its form, not what is in
 // it. Its parts alias b.
 func ParseEKCertificate(b []byte) (EKCertificate, error) {
+	c, rest, err := cutEKCertificate(b)
+	if err == nil && len(rest) != 0 {
+		return EKCertificate{}, fmt.Errorf("%d bytes behind an EK certificate: %w", len(rest), ErrMalformed)
+	}
+	return c, err
+}
+
+// cutEKCertificate reads the EKCertificate that b begins with.
+func cutEKCertificate(b []byte) (c EKCertificate, rest []byte, err error) {
 	if len(b) < ekCertificateHeader {
-		return EKCertificate{}, fmt.Errorf("EK certificate of %d bytes: %w", len(b), ErrMalformed)
+		return c, nil, fmt.Errorf("EK certificate of %d bytes: %w", len(b), ErrMalformed)
 	}
 	le := binary.LittleEndian
-	c := EKCertificate{Handle: le.Uint32(b[0:]), Index: le.Uint32(b[4:])}
+	handle, index := le.Uint32(b[0:]), le.Uint32(b[4:])
 	public, der, rest := le.Uint32(b[8:]), le.Uint32(b[12:]), b[ekCertificateHeader:]
-	if public > MaxEKPublic || der > MaxCertificate || int(public+der) != len(rest) {
-		return EKCertificate{}, fmt.Errorf("EK certificate: %d and %d of %d bytes: %w", public, der, len(rest), ErrMalformed)
+	if public > MaxEKPublic || der > MaxCertificate || int(public+der) > len(rest) {
+		return c, nil, fmt.Errorf("EK certificate: %d and %d of %d bytes: %w", public, der, len(rest), ErrMalformed)
 	}
-	if c.Index != 0 && (der == 0 || c.Index != CertificateIndex(c.Handle)) {
-		return EKCertificate{}, fmt.Errorf("EK certificate of %#x, %d bytes in index %#x: %w", c.Handle, der, c.Index, ErrMalformed)
+	if index != 0 && (der == 0 || index != CertificateIndex(handle)) {
+		return c, nil, fmt.Errorf("EK certificate of %#x, %d bytes in index %#x: %w", handle, der, index, ErrMalformed)
 	}
-	c.Public, c.DER = rest[:public:public], rest[public:]
-	return c, nil
+	end := public + der
+	c = EKCertificate{Handle: handle, Index: index, Public: rest[:public:public], DER: rest[public:end:end]}
+	return c, rest[end:], nil
+}
+
+// AppendEKCertificates appends a list, one behind the other, to dst.
+func AppendEKCertificates(dst []byte, list []EKCertificate) []byte {
+	for i := range list {
+		dst = AppendEKCertificate(dst, &list[i])
+	}
+	return dst
+}
+
+// ParseEKCertificates reads a list of at most MaxEKs, no two of one handle, that
+// is all of b. Its parts alias b.
+func ParseEKCertificates(b []byte) ([]EKCertificate, error) {
+	var list []EKCertificate
+	for len(b) > 0 {
+		c, rest, err := cutEKCertificate(b)
+		if err != nil {
+			return nil, err
+		}
+		if len(list) == MaxEKs || slices.ContainsFunc(list, func(o EKCertificate) bool { return o.Handle == c.Handle }) {
+			return nil, fmt.Errorf("EK certificate %d of %#x: %w", len(list), c.Handle, ErrMalformed)
+		}
+		list, b = append(list, c), rest
+	}
+	return list, nil
 }
 
 // AppendHandle appends the payload of OpEKCertificate to dst.

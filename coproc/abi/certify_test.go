@@ -5,6 +5,7 @@ package abi
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"testing"
 )
 
@@ -66,12 +67,42 @@ func TestHandle(t *testing.T) {
 	}
 }
 
+func TestEKCertificateList(t *testing.T) {
+	one := EKCertificate{Handle: 0x8101000a, Index: IndexP256EK, Public: []byte{0xaa, 0xbb, 0xcc}, DER: []byte{0x30, 0}}
+	two := EKCertificate{Handle: 0x81010001, Public: []byte{1}, DER: []byte{}}
+	b := AppendEKCertificates(nil, []EKCertificate{one, two})
+	if got, err := ParseEKCertificates(b); err != nil || !reflect.DeepEqual(got, []EKCertificate{one, two}) {
+		t.Errorf("ParseEKCertificates = %+v, %v", got, err)
+	}
+	if got, err := ParseEKCertificates(nil); err != nil || len(got) != 0 {
+		t.Errorf("ParseEKCertificates of nothing = %+v, %v", got, err)
+	}
+	many := make([]EKCertificate, MaxEKs+1)
+	for i := range many {
+		many[i].Handle = uint32(i)
+	}
+	for name, b := range map[string][]byte{
+		"cut":      b[:len(b)-1],
+		"twice":    AppendEKCertificates(nil, []EKCertificate{one, one}),
+		"too many": AppendEKCertificates(nil, many),
+	} {
+		if got, err := ParseEKCertificates(b); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %+v, %v, want ErrMalformed", name, got, err)
+		}
+	}
+}
+
 func FuzzEKCertificate(f *testing.F) {
 	f.Add(goldenEKCertificate)
+	f.Add(bytes.Join([][]byte{goldenEKCertificate, unhex(`01000181 00000000 00000000 00000000`)}, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := ParseEKCertificate(b)
 		if err == nil && !bytes.Equal(AppendEKCertificate(nil, &c), b) {
 			t.Errorf("%x parsed is %+v", b, c)
+		}
+		list, err := ParseEKCertificates(b)
+		if err == nil && !bytes.Equal(AppendEKCertificates(nil, list), b) {
+			t.Errorf("%x parsed is %+v", b, list)
 		}
 	})
 }

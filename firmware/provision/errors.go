@@ -25,7 +25,11 @@ func (e *Error) Error() string {
 const (
 	rcNVDefined = 0x14c
 	rcBadAuth   = 0x0a2
+	rcNVSpace   = 0x14b
 )
+
+// ErrFull: the TPM's NV memory has no room. The cause of an error of Certify.
+var ErrFull = errors.New("the TPM's NV memory is full: remove an index of it")
 
 // codeNames has the response codes that provisioning may meet, without the bits
 // that say which handle, session or parameter is meant.
@@ -34,7 +38,12 @@ var codeNames = map[uint32]string{
 	0x101:       "TPM_RC_FAILURE",
 	0x125:       "TPM_RC_AUTH_MISSING",
 	0x143:       "TPM_RC_COMMAND_CODE",
-	0x14b:       "TPM_RC_NV_SPACE",
+	0x146:       "TPM_RC_NV_RANGE",
+	0x147:       "TPM_RC_NV_SIZE",
+	0x148:       "TPM_RC_NV_LOCKED",
+	0x149:       "TPM_RC_NV_AUTHORIZATION",
+	0x14a:       "TPM_RC_NV_UNINITIALIZED",
+	rcNVSpace:   "TPM_RC_NV_SPACE",
 	rcNVDefined: "TPM_RC_NV_DEFINED",
 	0x082:       "TPM_RC_ATTRIBUTES",
 	0x083:       "TPM_RC_HASH",

@@ -206,12 +206,12 @@ func TestKeysAreThoseOfSwtpmSetup(t *testing.T) {
 	p := &provisioner{tpm: m.eng}
 	found := 0
 	for _, k := range catalog {
-		theirs, err := p.name(k.handle)
+		_, theirs, err := p.public(k.handle)
 		if err != nil {
 			continue // not every version makes every key
 		}
 		found++
-		handle, ours, err := p.create(&k)
+		handle, _, ours, err := p.create(&k)
 		if err != nil {
 			t.Fatalf("%s: %v", k.name, err)
 		}
@@ -237,7 +237,7 @@ func BenchmarkCreate(b *testing.B) {
 				m.Startup()
 				p := &provisioner{tpm: m.eng}
 				start := time.Now()
-				if _, _, err := p.create(&k); err != nil {
+				if _, _, _, err := p.create(&k); err != nil {
 					b.Fatal(err)
 				}
 				times = append(times, time.Since(start))

@@ -15,10 +15,25 @@ type TPM interface {
 	Process(locality uint8, cmd, resp []byte) (n int, stored bool, err error)
 }
 
+// EK is an endorsement key.
+type EK struct {
+	abi.EK
+	Public []byte // TPMT_PUBLIC
+}
+
+// Names are the keys as a statement has them.
+func Names(eks []EK) []abi.EK {
+	var names []abi.EK
+	for _, ek := range eks {
+		names = append(names, ek.EK)
+	}
+	return names
+}
+
 // Result tells what was made.
 type Result struct {
 	// EKs are the endorsement keys, in the order of abi.Keys.
-	EKs []abi.EK
+	EKs []EK
 	// Unstored are the handles of those EKs that are not in the TPM's NV
 	// memory, because the slot's user has set an owner password, or put
 	// something else there. Only NewIdentity can meet that. Software in the
@@ -79,10 +94,10 @@ func NewIdentity(t TPM, restart func() error, keys abi.Keys) (Result, error) {
 
 // Identify tries a TPM that has lived elsewhere, and reads its endorsement keys.
 // It starts with a power cycle, and ends as Provision does.
-func Identify(t TPM, restart func() error) ([]abi.EK, error) {
+func Identify(t TPM, restart func() error) ([]EK, error) {
 	p := &provisioner{tpm: t, restart: restart}
 	err := p.powerCycle()
-	var eks []abi.EK
+	var eks []EK
 	if err == nil {
 		eks, err = EndorsementKeys(t, abi.DefaultKeys)
 	}
@@ -95,25 +110,25 @@ func Identify(t TPM, restart func() error) ([]abi.EK, error) {
 	return eks, nil
 }
 
-// EndorsementKeys reads the names of the endorsement keys among keys that the
-// TPM, which must be started, has at their persistent handles. A key that is not
-// there is left out. It changes nothing.
-func EndorsementKeys(t TPM, keys abi.Keys) ([]abi.EK, error) {
+// EndorsementKeys reads the endorsement keys among keys that the TPM, which must be
+// started, has at their persistent handles. A key that is not there is left out. It
+// changes nothing.
+func EndorsementKeys(t TPM, keys abi.Keys) ([]EK, error) {
 	p := &provisioner{tpm: t}
-	var eks []abi.EK
+	var eks []EK
 	for _, k := range catalog {
 		if !k.isEK() || keys&k.flag == 0 {
 			continue
 		}
 		const rcHandle = 0x08b
-		name, err := p.name(k.handle)
+		public, name, err := p.public(k.handle)
 		if refused(err, rcHandle) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", k.name, err)
 		}
-		eks = append(eks, abi.EK{Handle: k.handle, Name: name})
+		eks = append(eks, EK{abi.EK{Handle: k.handle, Name: name}, public})
 	}
 	return eks, nil
 }
@@ -158,19 +173,19 @@ func (p *provisioner) makeKeys(keys abi.Keys) (Result, error) {
 		if keys&k.flag == 0 {
 			continue
 		}
-		name, stored, err := p.install(&k)
+		ek, stored, err := p.install(&k)
 		if err != nil {
 			return Result{}, fmt.Errorf("%s: %w", k.name, err)
 		}
 		if !stored {
 			res.Unstored = append(res.Unstored, k.handle)
-		} else if got, err := p.name(k.handle); err != nil {
+		} else if _, got, err := p.public(k.handle); err != nil {
 			return Result{}, fmt.Errorf("%s: %w", k.name, err)
-		} else if !bytes.Equal(got, name) {
+		} else if !bytes.Equal(got, ek.Name) {
 			return Result{}, fmt.Errorf("%s: another key is stored than was made", k.name)
 		}
 		if k.isEK() {
-			res.EKs = append(res.EKs, abi.EK{Handle: k.handle, Name: name})
+			res.EKs = append(res.EKs, ek)
 		}
 	}
 	return res, nil

@@ -293,7 +293,7 @@ func TestNewIdentityOfAnOwnedTPM(t *testing.T) {
 		t.Errorf("old endorsement keys are left: %x, %v", eks, err)
 	}
 	p := &provisioner{tpm: m.eng}
-	_, name, err := p.create(&catalog[1]) // the endorsement password is gone
+	_, _, name, err := p.create(&catalog[1]) // the endorsement password is gone
 	if err != nil || !bytes.Equal(name, got.EKs[1].Name) || bytes.Equal(name, res.EKs[1].Name) {
 		t.Errorf("the key made from its template is %x, %v; announced was %x", name, err, got.EKs[1].Name)
 	}

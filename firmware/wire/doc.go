@@ -9,6 +9,10 @@
 //	card                                    worker
 //	 | Setup, with descriptors                |
 //	 |--------------------------------------->|
+//	 |                                Certify |  if it makes a TPM, or is to write
+//	 |<---------------------------------------|  certificates; they pass in the
+//	 | Certified                              |  shared memory
+//	 |--------------------------------------->|
 //	 |                                  Ready |  after a Save, if it makes a TPM
 //	 |<---------------------------------------|
 //	 |                                   Save |  for each new permanent state,
@@ -25,14 +29,16 @@
 // # Descriptors
 //
 // They come with Setup, in this order: shared memory; and, unless a TPM is to be
-// made, volatile file, data socket and control socket of the slot. The volatile
-// file has [VolatileSize] bytes, or none if it is new. Two workers must never map
-// it at once: the card locks the open file that it passes (flock), and the lock
-// lives as long as the worker's mapping, also when the card dies before it.
+// made, the slot's volatile file; and, if it is to be served, its data socket and
+// control socket. The volatile file has [VolatileSize] bytes, or none if it is new.
+// Two workers must never map it at once: the card locks the open file that it
+// passes (flock), and the lock lives as long as the worker's mapping, also when the
+// card dies before it.
 //
 // # Shared memory
 //
 // One page of status that the worker writes and the card reads ([Page]), and the
-// place for sealed permanent states. The worker trusts the card; the card takes
-// nothing in it for true that the seal does not prove.
+// place for sealed permanent states and for certificates. The worker trusts the
+// card; the card takes nothing in it for true that the seal does not prove, but what
+// a worker that makes a TPM says of it.
 package wire

@@ -27,12 +27,19 @@ const (
 	KindSetup Kind = 1
 	KindSaved Kind = 2
 	KindPark  Kind = 3
+
+	// KindCertified is the answer to KindCertify.
+	KindCertified Kind = 4
+
 	KindReady Kind = 16
 	KindSave  Kind = 17
 
 	// KindSaveOlder is a Save that uses up the permission of MayRestore: the
 	// state is new, and what is in it is older than what it replaces.
 	KindSaveOlder Kind = 18
+
+	// KindCertify is for a worker whose card is to certify endorsement keys.
+	KindCertify Kind = 19
 )
 
 // MessageKind reads what a message is, 0 if it is too short to say.

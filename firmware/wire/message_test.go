@@ -25,7 +25,8 @@ func bytesOf(t *rapid.T, n int, name string) []byte {
 // drawSetup gives a Setup that means something.
 func drawSetup(t *rapid.T) Setup {
 	s := Setup{
-		Flags: rapid.SampledFrom([]SetupFlags{0, Create, Clone, Greeted, Greeted | Powered, Create | GenericCurves}).Draw(t, "flags"),
+		Flags: rapid.SampledFrom([]SetupFlags{0, Create, Clone, Greeted, Greeted | Powered, Create | GenericCurves,
+			Create | Certifies, Recertify | Certifies}).Draw(t, "flags"),
 		Slot:  sealed.SlotID(bytesOf(t, 16, "slot")),
 		Key:   [32]byte(bytesOf(t, 32, "key")),
 		Boot:  [16]byte(bytesOf(t, 16, "boot")),
@@ -109,6 +110,10 @@ func TestSetupThatContradictsItself(t *testing.T) {
 		"no id":                  func(s *Setup) { s.Slot = sealed.SlotID{} },
 		"no key":                 func(s *Setup) { s.Key = [32]byte{} },
 		"clone without a source": func(s *Setup) { s.Flags = Clone },
+		"two tasks":              func(s *Setup) { s.Flags = Import | Recertify | Certifies },
+		"recertify, powered":     func(s *Setup) { s.Flags = Recertify | Certifies | Greeted | Powered },
+		"recertify alone":        func(s *Setup) { s.Flags = Recertify },
+		"serve and certify":      func(s *Setup) { s.Flags = Certifies },
 	} {
 		s := good()
 		change(&s)
@@ -137,6 +142,9 @@ func TestGolden(t *testing.T) {
 		"setup": AppendSetup(nil, &setup),
 		"ready": AppendReady(nil, &ready),
 		"short": AppendPark(AppendSaved(AppendSave(nil, Save{Length: 0x1234}), Saved{abi.StatusStorage})),
+		"certify": AppendCertified(AppendCertify(nil, &Certify{
+			ListLen: 0x1313, ChainLen: 0x1414, Maker: 0x49424d00, Firmware: 0x20191023, Level: 1, Revision: 164,
+		}), Certified{abi.StatusOK, 0x1515, 0x616}),
 	} {
 		path := filepath.Join("testdata", name+".hex")
 		want, err := os.ReadFile(path)
@@ -150,6 +158,20 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestCertifyTooLong: lengths that the shared memory does not have.
+func TestCertifyTooLong(t *testing.T) {
+	for _, c := range []Certify{{ListLen: MaxBlob + 1}, {ListLen: 1, ChainLen: MaxBlob}, {ListLen: 0xffffffff, ChainLen: 2}} {
+		if _, err := ParseCertify(AppendCertify(nil, &c)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%+v: %v, want ErrMalformed", c, err)
+		}
+	}
+	for _, c := range []Certified{{ListLen: MaxBlob + 1}, {ChainLen: MaxChain + 1}, {ListLen: MaxBlob, ChainLen: 1}} {
+		if _, err := ParseCertified(AppendCertified(nil, c)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%+v: %v, want ErrMalformed", c, err)
+		}
+	}
+}
+
 func FuzzMessages(f *testing.F) {
 	s := Setup{Slot: sealed.SlotID{1}, Key: [32]byte{1}, BlobLen: 100, Banks: abi.DefaultBanks}
 	f.Add(AppendSetup(nil, &s))
@@ -157,6 +179,8 @@ func FuzzMessages(f *testing.F) {
 	f.Add(AppendSave(nil, Save{Length: 7, Older: true}))
 	f.Add(AppendSaved(nil, Saved{abi.StatusStorage}))
 	f.Add(AppendPark(nil))
+	f.Add(AppendCertify(nil, &Certify{ListLen: 100, ChainLen: 200, Revision: 164}))
+	f.Add(AppendCertified(nil, Certified{abi.StatusOK, 300, 400}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var again []byte
 		if s, err := ParseSetup(b); err == nil {
@@ -169,6 +193,10 @@ func FuzzMessages(f *testing.F) {
 			again = AppendSaved(nil, s)
 		} else if ParsePark(b) == nil {
 			again = AppendPark(nil)
+		} else if c, err := ParseCertify(b); err == nil {
+			again = AppendCertify(nil, &c)
+		} else if c, err := ParseCertified(b); err == nil {
+			again = AppendCertified(nil, c)
 		} else {
 			return
 		}

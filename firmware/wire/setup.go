@@ -34,9 +34,16 @@ const (
 	// is in the shared memory; save it, say Ready and exit. The worker clears the
 	// shared memory.
 	Import SetupFlags = 1 << 6
+	// Recertify: write new certificates of the endorsement keys into the slot's
+	// NV memory, save that, say Ready and exit. It is refused if a run may go on.
+	Recertify SetupFlags = 1 << 7
+	// Certifies: the card answers to Certify. A worker that makes a TPM asks it
+	// then.
+	Certifies SetupFlags = 1 << 8
 
-	knownFlags = Create | Clone | Greeted | Powered | GenericCurves | MayRestore | Import
+	knownFlags = Create | Clone | Greeted | Powered | GenericCurves | MayRestore | Import | Recertify | Certifies
 	makers     = Create | Clone | Import
+	tasks      = makers | Recertify
 )
 
 const setupSize = 192
@@ -103,10 +110,16 @@ type Setup struct {
 // making tells whether the worker is to make a TPM, not to serve one.
 func (s *Setup) making() bool { return s.Flags&makers != 0 }
 
+// Task tells whether the worker is to do one thing and exit, not to serve.
+func (s *Setup) Task() bool { return s.Flags&tasks != 0 }
+
 // Descriptors is how many come with the message.
 func (s *Setup) Descriptors() int {
-	if s.making() {
+	switch {
+	case s.making():
 		return 1
+	case s.Task():
+		return 2
 	}
 	return MaxDescriptors
 }
@@ -174,9 +187,11 @@ func ParseSetup(b []byte) (Setup, error) {
 func (s *Setup) check() error {
 	why := ""
 	switch {
-	case s.Flags&^knownFlags != 0 || bits.OnesCount32(uint32(s.Flags&makers)) > 1:
+	case s.Flags&^knownFlags != 0 || bits.OnesCount32(uint32(s.Flags&tasks)) > 1:
 		why = "flags"
-	case s.making() && s.Flags&(Greeted|Powered|MayRestore) != 0, s.Flags&Powered != 0 && s.Flags&Greeted == 0:
+	case s.Flags&Certifies != 0 && !s.Task(), s.Flags&(Recertify|Certifies) == Recertify:
+		why = "flags"
+	case s.Task() && s.Flags&(Greeted|Powered|MayRestore) != 0, s.Flags&Powered != 0 && s.Flags&Greeted == 0:
 		why = "flags"
 	case s.BlobLen > MaxBlob || (s.BlobLen == 0) != (s.Flags&Create != 0):
 		why = "blob length"
