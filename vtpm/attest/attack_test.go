@@ -3,6 +3,8 @@
 package attest
 
 import (
+	"crypto/x509"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -17,12 +19,21 @@ type lab struct {
 	victim *machine // on host one
 	beside *machine // on host one too
 	far    *machine // on host two
+	cache  *Cache   // of a verifier that has judged them all
+	roots  *x509.CertPool
 }
 
 func newLab(t testing.TB) *lab {
 	a := newAuthority(t)
 	l := &lab{t: t, one: newSite(t, a, "host-1"), two: newSite(t, a, "host-2")}
 	l.victim, l.beside, l.far = l.one.newMachine("vm-1"), l.one.newMachine("vm-2"), l.two.newMachine("vm-3")
+	l.cache, l.roots = NewCache(), a.Roots()
+	v := &Verifier{Roots: l.roots, Lists: l.one.lists(), Now: now, Cache: l.cache}
+	for _, m := range []*machine{l.victim, l.beside, l.far} {
+		if r := ok[*Result](t)(v.Verify(through(t, m.answer(nonce)), nonce)); !r.OK {
+			t.Fatalf("the evidence of %s does not hold: %+v", m.name, r.Claims)
+		}
+	}
 	return l
 }
 
@@ -37,6 +48,7 @@ type attempt struct {
 func (l *lab) attempt(t testing.TB) *attempt {
 	l.t, l.one.t, l.two.t = t, t, t
 	a := &attempt{lab: l, ev: through(t, l.victim.answer(nonce)), v: l.one.verifier(), nonce: nonce}
+	a.v.Roots = l.roots
 	a.v.Policy = &Policy{Version: Version}
 	return a
 }
@@ -67,6 +79,7 @@ func TestAttacks(t *testing.T) {
 			}
 			at.change(a)
 			r := ok[*Result](t)(a.v.Verify(through(t, a.ev), a.nonce))
+			l.sameWithCache(t, a, r)
 			if r.OK {
 				t.Error("the attack was not noticed")
 			}
@@ -85,6 +98,19 @@ func TestAttacks(t *testing.T) {
 				t.Errorf("failed claims %v, want %v", failed, at.want)
 			}
 		})
+	}
+}
+
+// sameWithCache judges an attempt with a cache that knows all the lab's machines, and
+// then with what that attempt itself may have left there.
+func (l *lab) sameWithCache(t *testing.T, a *attempt, want *Result) {
+	t.Helper()
+	v := *a.v
+	v.Cache = l.cache
+	for _, when := range []string{"first", "second"} {
+		if got := ok[*Result](t)(v.Verify(through(t, a.ev), a.nonce)); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s time with a cache: %+v\nwithout: %+v", when, got.Claims, want.Claims)
+		}
 	}
 }
 

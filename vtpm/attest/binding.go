@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -35,13 +36,18 @@ func checkAIK(aik chain, vm string, ek *ekChain) error {
 	return nil
 }
 
-// statement opens a signed statement of the chain's card.
-func (v *Verifier) statement(b []byte, c *ekChain, kind abi.StatementType) (abi.Statement, error) {
+// verifyStatement opens what the chain's card signed.
+func verifyStatement(b []byte, c *ekChain) (abi.Statement, error) {
 	key, ok := c.cardAIK().PublicKey.(*ecdsa.PublicKey)
 	if !ok {
 		return abi.Statement{}, fmt.Errorf("the coprocessor has a key of type %T", c.cardAIK().PublicKey)
 	}
-	st, err := abi.VerifyStatement(key, b)
+	return abi.VerifyStatement(key, b)
+}
+
+// statement opens a signed statement of the chain's card.
+func (v *Verifier) statement(b []byte, c *ekChain, kind abi.StatementType) (abi.Statement, error) {
+	st, err := v.signedStatement(b, c, kind)
 	switch {
 	case err != nil:
 		return st, err
@@ -65,35 +71,45 @@ func (v *Verifier) ekStatement(b []byte, c *ekChain) (abi.Statement, []abi.EK, e
 	return st, body.EKs, err
 }
 
-// checkEK checks that a public area is of the certified key, that such a key is an
-// endorsement key, and that the card said that the slot has it.
-func checkEK(public []byte, c *ekChain, stated []abi.EK) error {
+// checkEK checks that the certified key is an endorsement key, and that the card said
+// that the slot has it.
+func (v *Verifier) checkEK(public []byte, c *ekChain, stated []abi.EK) error {
+	name, err := v.nameOfEK(public, c.ek())
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(stated, func(e abi.EK) bool { return bytes.Equal(e.Name, name) }) {
+		return fmt.Errorf("the card's statement does not have the key %x", name)
+	}
+	return nil
+}
+
+// ekName gives the Name of a public area, which is an endorsement key's and has the
+// certified key.
+func ekName(public []byte, cert *x509.Certificate) ([]byte, error) {
 	pub, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
 	if err != nil {
-		return fmt.Errorf("its public area can't be read: %w", err)
+		return nil, fmt.Errorf("its public area can't be read: %w", err)
 	}
 	if !bytes.Equal(tpm2.Marshal(pub), public) {
-		return errors.New("something stands behind the end of its public area")
+		return nil, errors.New("something stands behind the end of its public area")
 	}
 	a := pub.ObjectAttributes
 	if !a.Restricted || !a.Decrypt || a.SignEncrypt || !a.FixedTPM || !a.FixedParent || !a.SensitiveDataOrigin {
-		return errors.New("its attributes are not an endorsement key's: restricted, decrypt, fixedTPM, fixedParent, sensitiveDataOrigin")
+		return nil, errors.New("its attributes are not an endorsement key's: restricted, decrypt, fixedTPM, fixedParent, sensitiveDataOrigin")
 	}
 	name, err := tpm2.ObjectName(pub)
 	if err != nil {
-		return fmt.Errorf("it has no name: %w", err)
-	}
-	if !slices.ContainsFunc(stated, func(e abi.EK) bool { return bytes.Equal(e.Name, name.Buffer) }) {
-		return fmt.Errorf("the card's statement does not have the key %x", name.Buffer)
+		return nil, fmt.Errorf("it has no name: %w", err)
 	}
 	key, err := tpm2.Pub(*pub)
 	if err != nil {
-		return fmt.Errorf("its key can't be read: %w", err)
+		return nil, fmt.Errorf("its key can't be read: %w", err)
 	}
-	if same, ok := key.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(c.ek().PublicKey) {
-		return errors.New("its certificate is for another key")
+	if same, ok := key.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(cert.PublicKey) {
+		return nil, errors.New("its certificate is for another key")
 	}
-	return nil
+	return name.Buffer, nil
 }
 
 // checkCard opens the quote by which the host's TPM binds the card.

@@ -20,10 +20,12 @@ const maxCertificates = 8 // of one chain
 // chain is a verified chain, the leaf first and the root last.
 type chain []*x509.Certificate
 
-// build verifies what text has, the first certificate being the leaf.
-func (v *Verifier) build(text string) (chain, error) {
+// prove is build, with nothing known before.
+func (v *Verifier) prove(text string) (chain, error) {
 	certs, err := ca.ParsePEM([]byte(text))
 	switch {
+	case v.Roots == nil: // would be those of the system
+		return nil, errors.New("there is no root")
 	case err != nil:
 		return nil, err
 	case len(certs) == 0:
@@ -137,7 +139,7 @@ func (v *Verifier) covered(c, issuer *x509.Certificate, checked signatures) erro
 		if !bytes.Equal(list.RawIssuer, issuer.RawSubject) {
 			continue
 		}
-		if err := checked.usable(list, issuer); err != nil {
+		if err := checked.usable(v, list, issuer); err != nil {
 			why = err
 			continue
 		}
@@ -170,11 +172,11 @@ type signature struct {
 	issuer string // DER of its certificate
 }
 
-func (s signatures) usable(list *x509.RevocationList, issuer *x509.Certificate) error {
+func (s signatures) usable(v *Verifier, list *x509.RevocationList, issuer *x509.Certificate) error {
 	k := signature{list, string(issuer.Raw)}
 	err, known := s[k]
 	if !known {
-		err = usable(list, issuer)
+		err = v.usableList(list, issuer)
 		s[k] = err
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/go-eventlog/extract"
 	"github.com/google/go-eventlog/register"
@@ -18,6 +19,9 @@ import (
 type bootLog struct {
 	events map[string][]tcg.Event // by bank, of PCR 0-7
 	banks  []string               // that it leads to, the weakest first
+
+	// secureBoot is what the log shows of UEFI Secure Boot, worked out once.
+	secureBoot func() (bool, error)
 }
 
 // replay checks that a log leads to the quoted values of PCR 0-7, in each bank that
@@ -43,6 +47,7 @@ func replay(raw []byte, values PCRs) (*bootLog, error) {
 	if !strong {
 		return nil, errors.New("the event log has no digests of a quoted bank stronger than SHA-1")
 	}
+	l.secureBoot = sync.OnceValues(l.parseSecureBoot)
 	return l, nil
 }
 
@@ -95,9 +100,9 @@ func touched(mrs []register.MR, events []tcg.Event, b *bank) error {
 // best is the strongest bank that the log leads to.
 func (l *bootLog) best() string { return l.banks[len(l.banks)-1] }
 
-// secureBoot says whether the log shows that UEFI Secure Boot was on, by
+// parseSecureBoot says whether the log shows that UEFI Secure Boot was on, by
 // go-eventlog's rules: an error is a log that shows neither.
-func (l *bootLog) secureBoot() (bool, error) {
+func (l *bootLog) parseSecureBoot() (bool, error) {
 	events := l.events[l.best()]
 	for _, e := range events {
 		// go-eventlog gives up the process on a type without a name.

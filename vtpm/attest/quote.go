@@ -40,115 +40,152 @@ type selected struct {
 	pcrs []int // ascending
 }
 
+// Sizes of buffers in a quote: TCG Part 2, TPM2B_NAME, TPM2B_DATA and TPM2B_DIGEST
+// with the longest hash.
+const (
+	maxName   = 2 + 64
+	maxData   = 2 + 64
+	maxDigest = 64
+)
+
 // openQuote checks a quote's signature and form. A restricted key never signs data
 // from outside that begins with the magic of a TPMS_ATTEST (TCG Part 1, "Restricted
-// attribute"), so the magic, which go-tpm lets pass, counts as much as the signature.
+// attribute"), so the magic counts as much as the signature.
 func openQuote(key crypto.PublicKey, q *Quote) (*quote, error) {
 	hash, err := checkSignature(key, q.Attest, q.Signature)
 	if err != nil {
 		return nil, err
 	}
-	att, err := tpm2.Unmarshal[tpm2.TPMSAttest](q.Attest)
+	out, err := parseQuote(q.Attest)
 	if err != nil {
-		return nil, fmt.Errorf("what is signed is no attestation of a TPM: %w", err)
+		return nil, err
 	}
-	if att.Magic != tpm2.TPMGeneratedValue {
-		return nil, fmt.Errorf("what is signed begins with %#x: no TPM made it", uint32(att.Magic))
-	}
-	info, err := att.Attested.Quote()
-	if err != nil || att.Type != tpm2.TPMSTAttestQuote {
-		return nil, fmt.Errorf("what is signed is an attestation of type %#x, not a quote", uint16(att.Type))
-	}
-	if !bytes.Equal(tpm2.Marshal(att), q.Attest) {
-		return nil, errors.New("something stands behind the end of the quote")
-	}
-	out := &quote{
-		extra: att.ExtraData.Buffer, digest: info.PCRDigest.Buffer, hash: hash,
-		clock: Clock{att.ClockInfo.Clock, att.ClockInfo.ResetCount, att.ClockInfo.RestartCount, bool(att.ClockInfo.Safe)},
-	}
-	out.selection, err = selectionOf(info.PCRSelect.PCRSelections)
-	return out, err
+	out.hash = hash
+	return out, nil
 }
 
-// selectionOf reads a TPML_PCR_SELECTION: each bank once.
-func selectionOf(list []tpm2.TPMSPCRSelection) ([]selected, error) {
-	var all []selected
-	for _, s := range list {
-		b := bankOf(s.Hash)
-		if b == nil {
-			return nil, fmt.Errorf("the quote has a PCR bank of algorithm %#x", uint16(s.Hash))
+// parseQuote reads a TPMS_ATTEST of TPM2_Quote (TCG Part 2, "TPMS_ATTEST",
+// "TPMS_QUOTE_INFO"):
+//
+//	0  magic            u32, TPM_GENERATED_VALUE
+//	4  type             u16, TPM_ST_ATTEST_QUOTE
+//	6  qualifiedSigner  u16 size, name
+//	   extraData        u16 size, qualifying data
+//	   clock            u64 milliseconds, u32 resets, u32 restarts, u8 safe
+//	   firmwareVersion  u64
+//	   pcrSelect        u32 count, each: u16 hash, u8 size, bits from PCR 0
+//	   pcrDigest        u16 size, digest
+func parseQuote(b []byte) (*quote, error) {
+	w := &wire{rest: b}
+	if magic := w.u32(); magic != uint32(tpm2.TPMGeneratedValue) {
+		return nil, fmt.Errorf("what is signed begins with %#x: no TPM made it", magic)
+	}
+	if kind := w.u16(); kind != uint16(tpm2.TPMSTAttestQuote) {
+		return nil, fmt.Errorf("what is signed is an attestation of type %#x, not a quote", kind)
+	}
+	w.sized(maxName)
+	q := &quote{extra: w.sized(maxData)}
+	q.clock.Milliseconds, q.clock.Resets, q.clock.Restarts = w.u64(), w.u32(), w.u32()
+	safe := w.u8()
+	q.clock.Safe = safe == 1
+	w.u64()
+	if err := q.readSelection(w); err != nil {
+		return nil, err
+	}
+	q.digest = w.sized(maxDigest)
+	if !w.whole() || safe > 1 {
+		return nil, errors.New("what is signed is no whole quote, or something stands behind its end")
+	}
+	return q, nil
+}
+
+// readSelection reads a TPML_PCR_SELECTION: each bank once.
+func (q *quote) readSelection(w *wire) error {
+	for range w.u32() {
+		alg := tpm2.TPMAlgID(w.u16())
+		bits := w.take(int(w.u8()))
+		if w.broken {
+			return errors.New("what is signed ends in its selection of PCRs")
 		}
-		if slices.ContainsFunc(all, func(o selected) bool { return o.bank == b }) {
-			return nil, fmt.Errorf("the quote has the bank %s twice", b.name)
+		b := bankOf(alg)
+		if b == nil {
+			return fmt.Errorf("the quote has a PCR bank of algorithm %#x", uint16(alg))
+		}
+		if slices.ContainsFunc(q.selection, func(o selected) bool { return o.bank == b }) {
+			return fmt.Errorf("the quote has the bank %s twice", b.name)
 		}
 		one := selected{bank: b}
-		for i, bits := range s.PCRSelect {
+		for i, octet := range bits {
 			for bit := range 8 {
-				if bits&(1<<bit) != 0 {
+				if octet&(1<<bit) != 0 {
 					one.pcrs = append(one.pcrs, 8*i+bit)
 				}
 			}
 		}
-		all = append(all, one)
+		q.selection = append(q.selection, one)
 	}
-	return all, nil
+	return nil
 }
 
-// checkSignature checks a TPMT_SIGNATURE of an attestation key.
+// checkSignature checks a TPMT_SIGNATURE of an attestation key (TCG Part 2,
+// "TPMT_SIGNATURE"): u16 scheme, u16 hash, then r and s or the RSA signature, each
+// behind its u16 size.
 func checkSignature(key crypto.PublicKey, signed, signature []byte) (crypto.Hash, error) {
-	sig, err := tpm2.Unmarshal[tpm2.TPMTSignature](signature)
+	w := &wire{rest: signature}
+	scheme := tpm2.TPMAlgID(w.u16())
+	hash, digest, err := digestOf(tpm2.TPMAlgID(w.u16()), signed)
 	if err != nil {
-		return 0, fmt.Errorf("the signature can't be read: %w", err)
-	}
-	if !bytes.Equal(tpm2.Marshal(sig), signature) {
-		return 0, errors.New("something stands behind the end of the signature")
+		return 0, err
 	}
 	switch key := key.(type) {
 	case *ecdsa.PublicKey:
-		return checkECDSA(key, signed, sig)
+		err = checkECDSA(key, scheme, digest, w)
 	case *rsa.PublicKey:
-		return checkRSA(key, signed, sig)
+		err = checkRSA(key, scheme, hash, digest, w)
+	default:
+		err = fmt.Errorf("a key of type %T signs no quotes", key)
 	}
-	return 0, fmt.Errorf("a key of type %T signs no quotes", key)
+	return hash, err
 }
 
-func checkECDSA(key *ecdsa.PublicKey, signed []byte, sig *tpm2.TPMTSignature) (crypto.Hash, error) {
-	s, err := sig.Signature.ECDSA()
-	if err != nil {
-		return 0, fmt.Errorf("a signature of scheme %#x by an ECDSA key", uint16(sig.SigAlg))
+var (
+	errSignature      = errors.New("the signature is wrong")
+	errSignatureBytes = errors.New("the signature is not whole, or something stands behind its end")
+)
+
+func checkECDSA(key *ecdsa.PublicKey, scheme tpm2.TPMAlgID, digest []byte, w *wire) error {
+	if scheme != tpm2.TPMAlgECDSA {
+		return fmt.Errorf("a signature of scheme %#x by an ECDSA key", uint16(scheme))
 	}
-	hash, digest, err := digestOf(s.Hash, signed)
-	if err != nil {
-		return 0, err
+	size := (key.Curve.Params().BitSize + 7) / 8
+	r, s := w.sized(size), w.sized(size)
+	switch {
+	case !w.whole():
+		return errSignatureBytes
+	case !ecdsa.Verify(key, digest, new(big.Int).SetBytes(r), new(big.Int).SetBytes(s)):
+		return errSignature
 	}
-	r, t := new(big.Int).SetBytes(s.SignatureR.Buffer), new(big.Int).SetBytes(s.SignatureS.Buffer)
-	if !ecdsa.Verify(key, digest, r, t) {
-		return 0, errors.New("the signature is wrong")
-	}
-	return hash, nil
+	return nil
 }
 
-func checkRSA(key *rsa.PublicKey, signed []byte, sig *tpm2.TPMTSignature) (crypto.Hash, error) {
-	s, err := sig.Signature.RSASSA()
-	if sig.SigAlg == tpm2.TPMAlgRSAPSS {
-		s, err = sig.Signature.RSAPSS()
+func checkRSA(key *rsa.PublicKey, scheme tpm2.TPMAlgID, hash crypto.Hash, digest []byte, w *wire) error {
+	sig := w.sized(key.Size())
+	if !w.whole() {
+		return errSignatureBytes
+	}
+	var err error
+	switch scheme {
+	case tpm2.TPMAlgRSAPSS:
+		err = rsa.VerifyPSS(key, hash, digest, sig, nil)
+	case tpm2.TPMAlgRSASSA:
+		err = rsa.VerifyPKCS1v15(key, hash, digest, sig)
+	default:
+		return fmt.Errorf("a signature of scheme %#x by an RSA key", uint16(scheme))
 	}
 	if err != nil {
-		return 0, fmt.Errorf("a signature of scheme %#x by an RSA key", uint16(sig.SigAlg))
+		return errSignature
 	}
-	hash, digest, err := digestOf(s.Hash, signed)
-	if err != nil {
-		return 0, err
-	}
-	if sig.SigAlg == tpm2.TPMAlgRSAPSS {
-		err = rsa.VerifyPSS(key, hash, digest, s.Sig.Buffer, nil)
-	} else {
-		err = rsa.VerifyPKCS1v15(key, hash, digest, s.Sig.Buffer)
-	}
-	if err != nil {
-		return 0, errors.New("the signature is wrong")
-	}
-	return hash, nil
+	return nil
 }
 
 func digestOf(alg tpm2.TPMAlgID, data []byte) (crypto.Hash, []byte, error) {

@@ -24,6 +24,8 @@ type Verifier struct {
 	Policy *Policy
 	// Now is the time to judge at.
 	Now time.Time
+	// Cache remembers what was proven, for this and other Verifiers; nil is none.
+	Cache *Cache
 }
 
 // judgement is what is known while one piece of evidence is judged. A field is set
@@ -152,7 +154,7 @@ func (j *judgement) log(name, needs Name, layer *Layer, p *LayerPolicy) *bootLog
 	if !j.res.ready(name, required, needs) {
 		return nil
 	}
-	l, err := replay(layer.Log, layer.PCRs)
+	l, err := j.replayed(layer.Log, layer.PCRs)
 	if err != nil {
 		j.res.add(name, required, "", err)
 		return nil
@@ -177,7 +179,7 @@ func (j *judgement) binding() {
 		r.add(ClaimStatement, true, fmt.Sprintf("the coprocessor vouches for the %d endorsement keys of its slot %s", len(eks), slot), err)
 	}
 	if r.ready(ClaimEK, true, ClaimStatement) {
-		if r.add(ClaimEK, true, "the certified EK is one of the slot's", checkEK(b.EKPublic, j.ek, j.eks)) {
+		if r.add(ClaimEK, true, "the certified EK is one of the slot's", j.checkEK(b.EKPublic, j.ek, j.eks)) {
 			r.Slot = slot
 		}
 	}
@@ -227,7 +229,7 @@ func (j *judgement) card() {
 	if !r.ready(ClaimCard, true, ClaimChain) {
 		return
 	}
-	bound, err := checkCard(&j.ev.Binding.CardQuote, j.ek)
+	bound, err := j.cardQuote(&j.ev.Binding.CardQuote, j.ek)
 	when := "at a time that no quote tells"
 	if err == nil && j.host != nil {
 		var same bool
