@@ -60,12 +60,12 @@ func (m *answering) evidence(nonce []byte) *attest.Evidence {
 	ev := &attest.Evidence{Version: attest.Version, PCRMap: attest.ModeEvidence}
 	ev.VM = attest.Machine{Chain: m.aik + authority, Layer: m.r.layer(m.tpm, m.ak, nonce)}
 	fresh, data := attest.HostNonce(nonce, ev.VM.Quote.Attest), attest.CardData(m.card.RawSubjectPublicKeyInfo)
-	host := m.r.layer(m.host.tpm, m.host.ak, fresh[:])
-	ev.Host = &host
 	ev.Binding = attest.Binding{
 		Chain:    string(ca.PEM(m.cert, m.card, m.host.aik)) + authority,
 		EKPublic: m.ek.TPMT(), Statement: m.statement(), CardQuote: m.r.layer(m.host.tpm, m.host.ak, data[:]).Quote,
 	}
+	host := m.r.layer(m.host.tpm, m.host.ak, fresh[:])
+	ev.Host = &host
 	return ev
 }
 

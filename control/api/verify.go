@@ -47,6 +47,7 @@ type office struct {
 	limits *limiter
 	lines  *limiter
 	places chan struct{} // one for each request that is read or judged
+	cache  *attest.Cache
 
 	mu    sync.Mutex // guards lists
 	lists map[string]*x509.RevocationList
@@ -55,7 +56,8 @@ type office struct {
 func newOffice(cfg Verify) *office {
 	return &office{
 		cfg: cfg, limits: newLimiter(cfg.Burst, cfg.Rate), lines: newLimiter(linesAtOnce, linesRate),
-		places: make(chan struct{}, 8*runtime.GOMAXPROCS(0)), lists: map[string]*x509.RevocationList{},
+		places: make(chan struct{}, 8*runtime.GOMAXPROCS(0)), cache: attest.NewCache(),
+		lists: map[string]*x509.RevocationList{},
 	}
 }
 
@@ -118,7 +120,7 @@ func (s *Server) judge(ctx context.Context, q *attest.Question) (*attest.Result,
 		p = *q.Policy
 	}
 	p.Revocation = true
-	v := attest.Verifier{Roots: s.roots, Lists: lists, Policy: &p, Now: s.cfg.Now()}
+	v := attest.Verifier{Roots: s.roots, Lists: lists, Policy: &p, Now: s.cfg.Now(), Cache: s.office.cache}
 	return v.Verify(q.Evidence, q.Nonce)
 }
 
