@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hostdoor
+package hostdoor_test
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,38 +15,16 @@ import (
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
 	"hwvtpm/vtpm/door"
+	"hwvtpm/vtpm/hostdoor"
+	"hwvtpm/vtpm/hostdoor/hostdoortest"
 )
 
-// daemon is a host's daemon that answers with what a test wants.
-type daemon func(ctx context.Context, op string, body json.RawMessage) (any, error)
-
-func (d daemon) Do(ctx context.Context, _ door.Caller, op string, body json.RawMessage) (any, error) {
-	return d(ctx, op, body)
-}
-
-// start serves d on a socket, and gives a client of it.
-func start(t *testing.T, d daemon) *Client {
+// start serves a daemon, and gives a client of it.
+func start(t *testing.T, a hostdoortest.Answer) *hostdoor.Client {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "door") // short, for the socket's name
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _ = door.Serve(t.Context(), c, door.Caller{UID: -1}, d) }()
-		}
-	}()
-	return &Client{Socket: filepath.Join(dir, "s")}
+	c := &hostdoor.Client{Socket: hostdoortest.SocketPath(t)}
+	hostdoortest.Serve(t, c.Socket, a)
+	return c
 }
 
 func someMap(t *testing.T) (m coproc.PCRMap) {
@@ -71,7 +47,7 @@ func TestPCRs(t *testing.T) {
 		if op != door.OpPCRs {
 			t.Errorf("operation %q", op)
 		}
-		return FromMap(&want), nil
+		return hostdoor.FromMap(&want), nil
 	})
 	if got, err := c.PCRs(t.Context()); err != nil || got != want {
 		t.Errorf("PCRs = %v, %v", got, err)
@@ -80,7 +56,7 @@ func TestPCRs(t *testing.T) {
 
 // TestBadPCRs: a daemon that is wrong maps nothing.
 func TestBadPCRs(t *testing.T) {
-	good := FromMap(new(someMap(t))).Banks["sha256"]
+	good := hostdoor.FromMap(new(someMap(t))).Banks["sha256"]
 	short := append([]string{"00"}, good[1:]...)
 	for name, p := range map[string]door.PCRs{
 		"no banks":     {},
@@ -117,7 +93,7 @@ func TestBootEvidence(t *testing.T) {
 
 // TestDaemonAway: a daemon that is not there, refuses, or hangs is an error in time.
 func TestDaemonAway(t *testing.T) {
-	away := &Client{Socket: filepath.Join(t.TempDir(), "none")}
+	away := &hostdoor.Client{Socket: filepath.Join(t.TempDir(), "none")}
 	if _, err := away.PCRs(t.Context()); err == nil || !strings.Contains(err.Error(), "daemon is away") {
 		t.Errorf("no daemon: %v", err)
 	}
@@ -127,9 +103,10 @@ func TestDaemonAway(t *testing.T) {
 	if _, err := refuses.PCRs(t.Context()); err == nil || !strings.Contains(err.Error(), "the log does not explain") {
 		t.Errorf("a refusal: %v", err)
 	}
-	end := make(chan struct{})
-	hangs := start(t, func(context.Context, string, json.RawMessage) (any, error) { <-end; return nil, nil })
-	defer close(end)
+	hangs := start(t, func(ctx context.Context, _ string, _ json.RawMessage) (any, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
 	hangs.Timeout = 20 * time.Millisecond
 	if _, err := hangs.PCRs(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a daemon that hangs: %v", err)
