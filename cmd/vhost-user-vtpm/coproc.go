@@ -22,16 +22,16 @@ import (
 const openTimeout = 30 * time.Second
 
 // openSlot opens the coprocessor and the slot that the TPM lives in.
-func openSlot(ctx context.Context, cfg config, log hclog.Logger) (coproc.Device, coproc.Slot, error) {
+func openSlot(ctx context.Context, cfg config, h *host, log hclog.Logger) (coproc.Device, coproc.Slot, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	card, name, err := openCard(cfg, log.Named("coproc"))
 	if err != nil {
 		return nil, nil, err
 	}
-	slot, err := card.OpenSlot(ctx, name)
+	slot, err := h.open(ctx, card, name)
 	if cfg.emulator {
-		slot, err = lend(card, name, slot, err)
+		slot, err = lend(h, card, name, slot, err)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, card.Close())
@@ -42,7 +42,7 @@ func openSlot(ctx context.Context, cfg config, log hclog.Logger) (coproc.Device,
 // lend makes of a slot that was opened, or not, one that is only held while a
 // machine needs it: another process may have it now, from which that machine is
 // about to come.
-func lend(card coproc.Device, name string, slot coproc.Slot, err error) (coproc.Slot, error) {
+func lend(h *host, card coproc.Device, name string, slot coproc.Slot, err error) (coproc.Slot, error) {
 	switch {
 	case err == nil:
 		err = slot.Close()
@@ -55,7 +55,7 @@ func lend(card coproc.Device, name string, slot coproc.Slot, err error) (coproc.
 	return emulator.NewHolder(func(ctx context.Context) (coproc.Slot, error) {
 		ctx, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
-		return card.OpenSlot(ctx, name)
+		return h.open(ctx, card, name)
 	}), nil
 }
 

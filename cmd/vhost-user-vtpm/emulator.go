@@ -59,5 +59,5 @@ func (e *emulatorFace) disconnected(err error) {
 	tell(e.log, "STATUS=waiting for a virtual machine")
 }
 
-// WriteMetrics implements face.
+// WriteMetrics implements counted.
 func (e *emulatorFace) WriteMetrics(w *metrics.Writer) { e.server.WriteMetrics(w) }

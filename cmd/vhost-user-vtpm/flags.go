@@ -32,6 +32,8 @@ type config struct {
 	qmpPath    string
 	policy     vtpm.ResetPolicy
 	runName    string
+	hostPCRs   string // what the TPM shows of its host
+	hostd      string // socket of the host's daemon, or empty
 	layouts    vtpm.Layout
 	packed     bool
 	metrics    string // address, or none
@@ -104,6 +106,21 @@ When the TPM is reset:
                        power-on. Needed only if QEMU's process is not the one
                        that opens the socket (default: QEMU's process)
 
+What the TPM shows of its host (docs/host-pcrs.md):
+  --hostd SOCKET       vtpm-hostd's socket for backends, which tells what the
+                       host's TPM says. It is asked at each start of the TPM
+  --host-pcrs map|evidence|off
+                       map       PCR 0-7 are the host's, and the guest cannot
+                                 change them: for machines whose firmware does not
+                                 measure. If the host cannot be asked, the TPM
+                                 fails until the machine is reset. The default
+                                 with --hostd and the virtio device
+                       evidence  PCR 0-7 are the machine's own, and an NV index
+                                 has the host's, quoted by its TPM: for machines
+                                 with OVMF. The default with --hostd and
+                                 --tpm-emulator-socket
+                       off       the default without --hostd
+
 Device:
   --layout both|plain|framed
                        request layouts offered to the guest (default both)
@@ -149,6 +166,8 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 	fs.StringVar(&c.qmpPath, "qmp", "", "")
 	fs.StringVar(&policy, "reset-policy", "", "")
 	fs.StringVar(&c.runName, "run-id", "", "")
+	fs.StringVar(&c.hostPCRs, "host-pcrs", "", "")
+	fs.StringVar(&c.hostd, "hostd", "", "")
 	fs.StringVar(&layout, "layout", "both", "")
 	fs.StringVar(&packed, "packed", "on", "")
 	fs.StringVar(&c.metrics, "metrics", "", "")
@@ -173,6 +192,7 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 		c.setCoproc(coprocSpec),
 		setSwitch(&c.fastCurves, "fast-curves", curves),
 		c.setPolicy(policy),
+		c.setHost(),
 		c.setLayouts(layout),
 		setSwitch(&c.packed, "packed", packed),
 		c.checkLog(),

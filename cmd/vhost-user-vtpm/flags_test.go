@@ -21,7 +21,7 @@ func TestParseArgs(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config{socketPath: "s", socketMode: 0o660, fd: -1, simDir: "d", engine: "e", fastCurves: true, qmpPath: "q",
-		policy: vtpm.PolicyQMP, runName: "r", layouts: vtpm.LayoutPlain, logLevel: "info", logFormat: "text"}
+		policy: vtpm.PolicyQMP, runName: "r", hostPCRs: hostOff, layouts: vtpm.LayoutPlain, logLevel: "info", logFormat: "text"}
 	if c != want {
 		t.Errorf("parseArgs = %+v, want %+v", c, want)
 	}
@@ -133,7 +133,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 		t.Fatalf("parseArgs(--help) = %v, want flag.ErrHelp", err)
 	}
 	for _, name := range []string{"socket-path", "fd", "tpm-emulator-socket", "socket-mode", "coproc", "slot", "slot-key", "engine", "qmp", "reset-policy",
-		"run-id", "fast-curves", "layout", "packed", "log-level", "log-format", "print-capabilities", "version", "help"} {
+		"run-id", "host-pcrs", "hostd", "fast-curves", "layout", "packed", "log-level", "log-format", "print-capabilities", "version", "help"} {
 		if !strings.Contains(help.String(), "--"+name) {
 			t.Errorf("--help does not mention --%s", name)
 		}

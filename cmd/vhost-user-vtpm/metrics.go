@@ -11,9 +11,15 @@ import (
 	"hwvtpm/coproc/metrics"
 )
 
-// serveMetrics shows a face's counters where --metrics says, until stop is
-// called, which waits for the end of it.
-func serveMetrics(ctx context.Context, address string, f face, log hclog.Logger) (stop func(), err error) {
+// counted is what has counters to show.
+type counted interface {
+	// WriteMetrics writes what was counted.
+	WriteMetrics(w *metrics.Writer)
+}
+
+// serveMetrics shows counters where --metrics says, until stop is called, which waits
+// for the end of it.
+func serveMetrics(ctx context.Context, address string, log hclog.Logger, all ...counted) (stop func(), err error) {
 	if address == "" {
 		return func() {}, nil
 	}
@@ -24,7 +30,12 @@ func serveMetrics(ctx context.Context, address string, f face, log hclog.Logger)
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := metrics.Serve(ctx, l, f.WriteMetrics); err != nil {
+		write := func(w *metrics.Writer) {
+			for _, c := range all {
+				c.WriteMetrics(w)
+			}
+		}
+		if err := metrics.Serve(ctx, l, write); err != nil {
 			log.Error("metrics are not shown any more", "error", err)
 		}
 	})

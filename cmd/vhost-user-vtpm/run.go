@@ -69,7 +69,8 @@ func run(ctx context.Context, cfg config) (err error) {
 	}
 	// The coprocessor comes first: QEMU must not find a socket behind which
 	// no TPM can be.
-	card, slot, err := openSlot(ctx, cfg, log)
+	h := newHost(cfg, log)
+	card, slot, err := openSlot(ctx, cfg, h, log)
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func run(ctx context.Context, cfg config) (err error) {
 	if err != nil {
 		return err
 	}
-	stop, err := serveMetrics(ctx, cfg.metrics, f, log)
+	stop, err := serveMetrics(ctx, cfg.metrics, log, f, h)
 	if err != nil {
 		return err
 	}
@@ -102,8 +103,7 @@ type face interface {
 	// serve serves virtual machines until ctx ends, or the one whose
 	// connection was inherited until that ends.
 	serve(ctx context.Context, end endpoint) error
-	// WriteMetrics writes what was counted.
-	WriteMetrics(w *metrics.Writer)
+	counted
 }
 
 func newFace(cfg config, slot coproc.Slot, log hclog.Logger) (face, error) {
@@ -202,7 +202,7 @@ func (b *backend) disconnected(err error) {
 	tell(b.log, "STATUS=waiting for a virtual machine")
 }
 
-// WriteMetrics implements face.
+// WriteMetrics implements counted.
 func (b *backend) WriteMetrics(w *metrics.Writer) { b.device.WriteMetrics(w) }
 
 func tell(log hclog.Logger, state string) {
