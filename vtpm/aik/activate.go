@@ -15,23 +15,38 @@ import (
 // control/enrol makes them. It gives what is in it, for who made it. The error is
 // ErrCredential if the TPM finds that it is for another TPM or key.
 func (h *Host) Activate(blob, secret []byte) ([]byte, error) {
-	id, err := tpm2.Unmarshal[tpm2.TPM2BIDObject](blob)
+	id, err := only2B(blob)
 	if err != nil {
-		return nil, fmt.Errorf("aik: %w: %w", ErrCredential, err)
+		return nil, fmt.Errorf("aik: %w: its blob: %w", ErrCredential, err)
 	}
-	seed, err := tpm2.Unmarshal[tpm2.TPM2BEncryptedSecret](secret)
+	seed, err := only2B(secret)
 	if err != nil {
-		return nil, fmt.Errorf("aik: %w: %w", ErrCredential, err)
+		return nil, fmt.Errorf("aik: %w: its secret: %w", ErrCredential, err)
 	}
 	var opened []byte
 	err = h.do(context.Background(), func(t *lane) (err error) {
-		opened, err = h.activate(t, id, seed)
+		opened, err = h.activate(t, tpm2.TPM2BIDObject{Buffer: id}, tpm2.TPM2BEncryptedSecret{Buffer: seed})
 		return err
 	})
 	return opened, err
 }
 
-func (h *Host) activate(t *lane, id *tpm2.TPM2BIDObject, seed *tpm2.TPM2BEncryptedSecret) ([]byte, error) {
+// maxPart bounds either half of a credential; RSA-4096 makes a secret of 512 bytes.
+const maxPart = 1024
+
+// only2B takes what is one structure with its size.
+func only2B(b []byte) ([]byte, error) {
+	content, rest, err := cut2B(b)
+	if err != nil {
+		return nil, err
+	}
+	if len(rest) != 0 || len(content) > maxPart {
+		return nil, errors.New("it is too long")
+	}
+	return content, nil
+}
+
+func (h *Host) activate(t *lane, id tpm2.TPM2BIDObject, seed tpm2.TPM2BEncryptedSecret) ([]byte, error) {
 	der, _, err := h.certificate(t)
 	if err != nil {
 		return nil, err
@@ -52,7 +67,7 @@ func (h *Host) activate(t *lane, id *tpm2.TPM2BIDObject, seed *tpm2.TPM2BEncrypt
 	rsp, err := tpm2.ActivateCredential{
 		ActivateHandle: key,
 		KeyHandle:      tpm2.AuthHandle{Handle: ek.handle, Name: ek.name, Auth: by},
-		CredentialBlob: *id, Secret: *seed,
+		CredentialBlob: id, Secret: seed,
 	}.Execute(t)
 	if refused(err) {
 		return nil, fmt.Errorf("%w: %w", ErrCredential, err)
@@ -90,10 +105,11 @@ func (h *Host) useEK(t *lane, ek *endorsementKey) (tpm2.Session, error) {
 	if err != nil {
 		return nil, tpmError("start a session", err)
 	}
-	auth, err := authorize(t, tpm2.TPMRHEndorsement, h.opts.EndorsementAuth)
+	auth, done, err := authorize(t, tpm2.TPMRHEndorsement, h.opts.EndorsementAuth)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	if _, err := (tpm2.PolicySecret{AuthHandle: auth, PolicySession: s.Handle(), NonceTPM: s.NonceTPM()}).Execute(t); err != nil {
 		return nil, tpmError("get the endorsement hierarchy's consent", err)
 	}

@@ -120,10 +120,11 @@ func (h *Host) makeEK(t *lane, want []byte) (*endorsementKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	auth, err := authorize(t, tpm2.TPMRHEndorsement, h.opts.EndorsementAuth)
+	auth, done, err := authorize(t, tpm2.TPMRHEndorsement, h.opts.EndorsementAuth)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	for _, p := range profiles {
 		if !p.fits(want) {
 			continue

@@ -73,29 +73,30 @@ func template(k KeyType) tpm2.TPMTPublic {
 	return t
 }
 
-// authorize authorizes a hierarchy's use. A value that is not empty does not cross
-// the bus.
-func authorize(t *lane, hierarchy tpm2.TPMHandle, auth []byte) (tpm2.AuthHandle, error) {
-	h := tpm2.AuthHandle{Handle: hierarchy, Auth: tpm2.PasswordAuth(nil)}
+// authorize authorizes a hierarchy's use, until done is called. A value that is not
+// empty does not cross the bus.
+func authorize(t *lane, hierarchy tpm2.TPMHandle, auth []byte) (h tpm2.AuthHandle, done func(), err error) {
+	h = tpm2.AuthHandle{Handle: hierarchy, Auth: tpm2.PasswordAuth(nil)}
 	if len(auth) == 0 {
-		return h, nil
+		return h, func() {}, nil
 	}
 	s, _, err := tpm2.HMACSession(t, tpm2.TPMAlgSHA256, nonceSize, tpm2.Auth(auth))
 	if err != nil {
-		return h, tpmError("start a session", err)
+		return h, nil, tpmError("start a session", err)
 	}
 	h.Auth = s
-	return h, nil
+	return h, func() { t.drop(s.Handle()) }, nil
 }
 
 const nonceSize = 32
 
 // storageKey makes the primary key that the attestation key is below.
 func (h *Host) storageKey(t *lane) (tpm2.AuthHandle, error) {
-	owner, err := authorize(t, tpm2.TPMRHOwner, h.opts.OwnerAuth)
+	owner, done, err := authorize(t, tpm2.TPMRHOwner, h.opts.OwnerAuth)
 	if err != nil {
 		return owner, err
 	}
+	defer done()
 	rsp, err := tpm2.CreatePrimary{PrimaryHandle: owner, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(t)
 	if err != nil {
 		return owner, tpmError("make the storage key", err)

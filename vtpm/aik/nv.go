@@ -72,9 +72,12 @@ func (h *Host) readNV(t *lane, index tpm2.TPMHandle) ([]byte, error) {
 	}
 	by := tpm2.AuthHandle{Handle: index, Name: public.NVName, Auth: tpm2.PasswordAuth(nil)}
 	if !area.Attributes.AuthRead {
-		if by, err = authorize(t, tpm2.TPMRHOwner, h.opts.OwnerAuth); err != nil {
+		owner, done, err := authorize(t, tpm2.TPMRHOwner, h.opts.OwnerAuth)
+		if err != nil {
 			return nil, err
 		}
+		defer done()
+		by = owner
 	}
 	var data []byte
 	for len(data) < int(area.DataSize) {

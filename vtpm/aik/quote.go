@@ -67,8 +67,8 @@ func (q *Quote) check(qualifying []byte) error {
 	return nil
 }
 
-// Banks selects PCRs, by their numbers from 0 to 23, in banks.
-func Banks(pcrs []uint, banks ...tpm2.TPMIAlgHash) tpm2.TPMLPCRSelection {
+// Selection selects PCRs, by their numbers from 0 to 23, in banks.
+func Selection(pcrs []uint, banks ...tpm2.TPMIAlgHash) tpm2.TPMLPCRSelection {
 	var sel tpm2.TPMLPCRSelection
 	for _, b := range banks {
 		sel.PCRSelections = append(sel.PCRSelections, tpm2.TPMSPCRSelection{Hash: b, PCRSelect: tpm2.PCClientCompatible.PCRs(pcrs...)})

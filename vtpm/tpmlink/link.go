@@ -19,7 +19,7 @@ var ErrClosed = errors.New("link to the TPM is closed")
 
 // idleTime is how long a socket stays open without a command: its TPM may serve one
 // client at a time, and others want to have theirs.
-const idleTime = 20 * time.Millisecond
+const idleTime = 100 * time.Millisecond
 
 // Forms tells the addresses that there are, for messages.
 const Forms = "device:/dev/..., swtpm:PATH or swtpm:HOST:PORT"
@@ -79,20 +79,13 @@ func parse(address string) (*Link, error) {
 		return nil, fmt.Errorf("TPM address %q is not %s: %w", address, Forms, err)
 	}
 	return &Link{shared: true, dial: func() (transport.TPMCloser, error) {
-		conn, err := net.DialTimeout(network, at, dialTimeout)
-		if err != nil {
-			return nil, err
-		}
-		return &stream{conn}, nil
+		return dialStream(network, at)
 	}}, nil
 }
 
 // connect is called with mu held, or by Open.
 func (l *Link) connect() (err error) {
 	l.conn, err = l.dial()
-	if err != nil {
-		l.conn = nil // and no nil of linuxtpm's own type
-	}
 	return err
 }
 

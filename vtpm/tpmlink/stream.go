@@ -4,14 +4,19 @@ package tpmlink
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"time"
+
+	"github.com/google/go-tpm/tpm2/transport"
 )
 
 const (
 	dialTimeout = 10 * time.Second
+	dialAgain   = 5 * time.Millisecond
 	sendTimeout = time.Minute // for one command, and for those before it
 
 	headerSize  = 10
@@ -20,6 +25,20 @@ const (
 
 // stream is a TPM that takes commands from a stream, one after the other.
 type stream struct{ net.Conn }
+
+// dialStream connects. A UNIX socket whose queue is full, and swtpm's holds but one
+// or two that wait, does not let a non-blocking connect wait: connect(2), EAGAIN.
+func dialStream(network, address string) (transport.TPMCloser, error) {
+	for deadline := time.Now().Add(dialTimeout); ; time.Sleep(dialAgain) {
+		conn, err := net.DialTimeout(network, address, dialTimeout)
+		if err == nil {
+			return &stream{conn}, nil
+		}
+		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(deadline) {
+			return nil, err
+		}
+	}
+}
 
 // Send implements transport.TPM.
 func (s *stream) Send(cmd []byte) ([]byte, error) {

@@ -39,7 +39,7 @@ var rooms = map[string]room{
 	"vhostuser": {own: []string{"virtqueue", socks}, modules: []string{sys, log}},
 	"qmp":       {own: []string{socks}, modules: []string{sys, log, "github.com/digitalocean/go-qemu"}},
 	"coproc":    {own: []string{socks}, modules: []string{sys, log}, forTests: []string{gotpm}},
-	"vtpm":      {own: []string{"virtqueue", "coproc", "qmp", socks}, modules: []string{sys, log, gotpm}, forTests: []string{"vhostuser"}},
+	"vtpm":      {own: []string{"virtqueue", "coproc", "qmp", socks}, modules: []string{sys, log, gotpm}, forTests: []string{"vhostuser", "control"}},
 	"firmware":  {own: []string{"coproc/abi", socks}, modules: []string{sys, log}, forTests: []string{gotpm, "coproc/coproctest"}},
 	"control": {own: []string{"coproc/metrics", "vtpm/attest", "vtpm/bundle"}, modules: []string{sys, log, gotpm, "github.com/google/go-attestation", "go.etcd.io/bbolt"},
 		forTests: []string{"coproc"}},
