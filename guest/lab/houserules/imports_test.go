@@ -60,6 +60,8 @@ var doors = map[string][]string{
 	"vtpm/hostpcr": {"github.com/google/go-eventlog"},
 	// A verifier knows the authority's certificates, and reads firmware event logs.
 	"vtpm/attest": {module + "/control/ca", "github.com/google/go-eventlog", "github.com/google/go-attestation"},
+	// A host's manager issues its card's certificate, and judges its own.
+	"vtpm/manager": {module + "/control/ca"},
 }
 
 // cards are the programs that are a card: all others see only the host's side.

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"hwvtpm/vtpm/door"
+	"hwvtpm/vtpm/hostdoor"
+	"hwvtpm/vtpm/hostpcr"
+)
+
+// operation does what one operation asks for.
+type operation func(ctx context.Context, caller door.Caller, body json.RawMessage) (any, error)
+
+// doors answers the operations of one kind of channel.
+type doors struct {
+	m   *Manager
+	ops map[string]operation
+}
+
+// Do implements door.Handler.
+func (d *doors) Do(ctx context.Context, caller door.Caller, op string, body json.RawMessage) (any, error) {
+	f, ok := d.ops[op]
+	if !ok {
+		return nil, door.Errorf(door.CodeNotFound, "there is no such operation here")
+	}
+	result, err := f(ctx, caller, body)
+	if err != nil {
+		return nil, d.m.answer(op, caller, err)
+	}
+	return result, nil
+}
+
+// answer gives an error the code that its caller gets. What is the host's own trouble
+// is logged, since the caller is not told all of it.
+func (m *Manager) answer(op string, caller door.Caller, err error) error {
+	for _, c := range []struct {
+		cause error
+		code  string
+	}{
+		{ErrRequest, door.CodeBadRequest}, {ErrDenied, door.CodeDenied}, {ErrNotFound, door.CodeNotFound},
+		{ErrBusy, door.CodeBusy}, {ErrUnavailable, door.CodeUnavailable},
+		{hostpcr.ErrTPM, door.CodeUnavailable}, {hostpcr.ErrQuote, door.CodeUnavailable},
+		{hostpcr.ErrLog, door.CodeUnavailable}, {hostpcr.ErrWeak, door.CodeUnavailable},
+	} {
+		if errors.Is(err, c.cause) {
+			if c.code == door.CodeUnavailable {
+				m.log.Warn("unanswered", "op", op, "vm", caller.VM, "error", err)
+			}
+			return door.Errorf(c.code, "%w", err)
+		}
+	}
+	if _, ok := errors.AsType[*door.Error](err); !ok {
+		m.log.Error("failed", "op", op, "vm", caller.VM, "error", err)
+	}
+	return err
+}
+
+// with makes an operation of what takes a body.
+func with[In any, Out any](f func(context.Context, door.Caller, *In) (Out, error)) operation {
+	return func(ctx context.Context, caller door.Caller, body json.RawMessage) (any, error) {
+		var in In
+		if err := door.Decode(body, &in); err != nil {
+			return nil, err
+		}
+		return f(ctx, caller, &in)
+	}
+}
+
+// none is the body of an operation that takes nothing.
+type none struct{}
+
+// Guests answers guests. Each channel belongs to the caller's machine; one that
+// belongs to nobody proves the machine by what it asks with.
+func (m *Manager) Guests() door.Handler {
+	return &doors{m, map[string]operation{
+		door.OpHello: with(func(_ context.Context, caller door.Caller, _ *none) (door.Hello, error) {
+			return door.Hello{Version: door.Version, VM: caller.VM}, nil
+		}),
+		door.OpEK: with(func(ctx context.Context, caller door.Caller, _ *none) ([]door.EK, error) {
+			if caller.VM == "" {
+				return nil, door.Errorf(door.CodeDenied, "this channel belongs to no machine")
+			}
+			return m.EKs(ctx, caller.VM)
+		}),
+		door.OpEnrol:    with(m.Enrol),
+		door.OpProve:    with(m.Prove),
+		door.OpEvidence: with(m.Evidence),
+	}}
+}
+
+// Backends answers the processes that run machines' devices.
+func (m *Manager) Backends() door.Handler {
+	return &doors{m, map[string]operation{
+		door.OpPCRs: with(func(ctx context.Context, _ door.Caller, _ *none) (door.PCRs, error) {
+			values, err := m.PCRs(ctx)
+			return hostdoor.FromMap(&values), err
+		}),
+		door.OpBootEvidence: with(m.BootEvidence),
+	}}
+}
+
+// Operators answers the host's operators.
+func (m *Manager) Operators() door.Handler {
+	return &doors{m, map[string]operation{
+		door.OpStatus: with(func(context.Context, door.Caller, *none) (door.Status, error) { return m.Status(), nil }),
+		door.OpVMs:    with(func(context.Context, door.Caller, *none) ([]string, error) { return m.VMs(), nil }),
+		door.OpVM: with(func(ctx context.Context, _ door.Caller, r *door.VMRequest) (*door.VM, error) {
+			return m.VM(ctx, r.Name)
+		}),
+	}}
+}

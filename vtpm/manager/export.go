@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"hwvtpm/control/ca"
+)
+
+// What is in the folder of certificates. All of it is public.
+//
+//	host.pem            host AIK, attestation authority
+//	coprocessor.pem     coprocessor AIK, host AIK, attestation authority
+//	vm/NAME.ek.pem      for each endorsement key: its certificate and those above it
+//	vm/NAME.aik.pem     the attestation key's that was seen last, and those above it
+const (
+	dirVMs     = "vm"
+	suffixEK   = ".ek.pem"
+	suffixAIK  = ".aik.pem"
+	exportMode = 0o644
+)
+
+// export writes the certificates of host and card.
+func (m *Manager) export(l *link) {
+	if m.cfg.Certificates == "" || l.bond == nil {
+		return
+	}
+	err := os.MkdirAll(filepath.Join(m.cfg.Certificates, dirVMs), 0o755)
+	if err == nil {
+		err = errors.Join(
+			writeFile(filepath.Join(m.cfg.Certificates, "host.pem"), ca.PEM(l.bond.host.chain()...), exportMode),
+			writeFile(filepath.Join(m.cfg.Certificates, "coprocessor.pem"), ca.PEM(l.bond.chain()...), exportMode))
+	}
+	m.exported(err)
+}
+
+// exported notes whether certificates could be written out.
+func (m *Manager) exported(err error) {
+	if err != nil {
+		err = fmt.Errorf("certificates are not written out: %w", err)
+		m.log.Warn("files", "error", err)
+	}
+	m.setProblem(problemFiles, err)
+}
+
+func (m *Manager) vmFile(vm, suffix string) string {
+	return filepath.Join(m.cfg.Certificates, dirVMs, vm+suffix)
+}
+
+// exportSlots writes the certificates of machines that are new or have new ones, and
+// removes those of machines that are gone.
+func (m *Manager) exportSlots(l *link, next map[string]*slot) {
+	if m.cfg.Certificates == "" || l == nil || l.bond == nil {
+		return
+	}
+	var errs []error
+	if m.written == nil || m.writtenBy != l.bond {
+		m.written, m.writtenBy = map[string]string{}, l.bond
+		errs = append(errs, m.sweep(next))
+	}
+	for name := range m.written {
+		if next[name] == nil {
+			delete(m.written, name)
+			errs = append(errs, removeFile(m.vmFile(name, suffixEK)), removeFile(m.vmFile(name, suffixAIK)))
+		}
+	}
+	for name, s := range next {
+		text := s.pem(l.bond)
+		if m.written[name] == text {
+			continue
+		}
+		err := writeFile(m.vmFile(name, suffixEK), []byte(text), exportMode)
+		if err == nil {
+			m.written[name] = text
+		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		m.exported(err)
+	}
+}
+
+func (s *slot) pem(b *bond) string {
+	var text strings.Builder
+	for _, e := range s.eks {
+		if e.cert != nil {
+			text.Write(ca.PEM(append([]*x509.Certificate{e.cert}, b.chain()...)...))
+		}
+	}
+	return text.String()
+}
+
+// sweep removes files of machines that are not there: they went while nobody looked.
+func (m *Manager) sweep(next map[string]*slot) error {
+	entries, err := os.ReadDir(filepath.Join(m.cfg.Certificates, dirVMs))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		for _, suffix := range []string{suffixEK, suffixAIK} {
+			if vm, ok := strings.CutSuffix(e.Name(), suffix); ok && next[vm] == nil {
+				errs = append(errs, removeFile(m.vmFile(vm, suffix)))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) exportAIK(vm, chain string) {
+	if m.cfg.Certificates == "" {
+		return
+	}
+	err := writeFile(m.vmFile(vm, suffixAIK), []byte(chain), exportMode)
+	if err != nil {
+		m.exported(err)
+	}
+}

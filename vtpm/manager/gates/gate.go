@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gates
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/unixsock"
+	"hwvtpm/vtpm/door"
+)
+
+// Config is what a Gate is made of.
+type Config struct {
+	Path string
+	Mode os.FileMode
+	GID  int // group of the socket; -1: the process's
+
+	VM      string // whose channel it is; or empty
+	Handler door.Handler
+	// Most is how many connections there may be at a time; others are closed.
+	Most int
+	// Slow bounds what a connection sends: see throttle. For guests.
+	Slow bool
+	// Admit says whether a peer may ask. nil: who can connect may.
+	Admit func(*unix.Ucred) error
+
+	Logger hclog.Logger
+}
+
+// Gate is a socket that is served.
+type Gate struct {
+	cfg    Config
+	ln     *net.UnixListener
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// Open makes a socket, in place of one that a dead process left, and serves it until
+// Close.
+func Open(cfg Config) (*Gate, error) {
+	ln, err := unixsock.Listen(unixsock.Stream, cfg.Path, cfg.Mode)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.GID >= 0 {
+		if err := os.Chown(cfg.Path, -1, cfg.GID); err != nil {
+			ln.Close()
+			return nil, fmt.Errorf("group of the socket: %w", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	g := &Gate{cfg: cfg, ln: ln, cancel: cancel}
+	g.wg.Go(func() { g.serve(ctx) })
+	return g, nil
+}
+
+// Close removes the socket, ends all connections, and waits for what is under way. It
+// is idempotent.
+func (g *Gate) Close() error {
+	g.cancel()
+	g.ln.Close()
+	g.wg.Wait()
+	return nil
+}
+
+func (g *Gate) serve(ctx context.Context) {
+	places := make(chan struct{}, g.cfg.Most)
+	failed := func(err error) { g.cfg.Logger.Warn("accept", "socket", g.cfg.Path, "error", err) }
+	err := unixsock.Accept(ctx, g.ln, failed, func(c *net.UnixConn) {
+		select {
+		case places <- struct{}{}:
+		default:
+			c.Close()
+			return
+		}
+		g.wg.Go(func() {
+			defer func() { <-places }()
+			g.connection(ctx, c)
+		})
+	})
+	if err != nil && ctx.Err() == nil {
+		g.cfg.Logger.Error("a socket is lost", "socket", g.cfg.Path, "error", err)
+	}
+}
+
+func (g *Gate) connection(ctx context.Context, c *net.UnixConn) {
+	defer c.Close()
+	peer, err := unixsock.Peer(c)
+	if err == nil && g.cfg.Admit != nil {
+		err = g.cfg.Admit(peer)
+	}
+	if err != nil {
+		g.cfg.Logger.Warn("a caller is turned away", "socket", g.cfg.Path, "error", err)
+		return
+	}
+	g.cfg.talk(ctx, c, door.Caller{VM: g.cfg.VM, UID: int(peer.Uid)})
+}
+
+// talk answers what comes by one connection.
+func (c *Config) talk(ctx context.Context, rw io.ReadWriteCloser, caller door.Caller) {
+	if c.Slow {
+		rw = &throttle{ReadWriteCloser: rw, ctx: ctx}
+	}
+	if err := door.Serve(ctx, rw, caller, c.Handler); err != nil {
+		c.Logger.Debug("a connection ended", "vm", caller.VM, "error", err)
+	}
+}

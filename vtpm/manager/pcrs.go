@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"context"
+	"fmt"
+
+	"hwvtpm/coproc"
+	"hwvtpm/coproc/abi"
+	"hwvtpm/vtpm/bootevidence"
+	"hwvtpm/vtpm/door"
+)
+
+// PCRs gives the host's PCR 0-7 as they are to be mapped into a machine's TPM, from a
+// reading that is at most Config.PCRAge old. Who asks meanwhile shares it. Errors are
+// those of hostpcr.
+func (m *Manager) PCRs(ctx context.Context) (coproc.PCRMap, error) {
+	select {
+	case m.mapping <- struct{}{}:
+		defer func() { <-m.mapping }()
+	case <-ctx.Done():
+		return coproc.PCRMap{}, ctx.Err()
+	}
+	r, err := m.cfg.PCRs.Recent(ctx, m.cfg.PCRAge)
+	var values coproc.PCRMap
+	if err == nil {
+		values, err = r.Map()
+	}
+	m.setProblem(problemPCRs, err)
+	return values, err
+}
+
+// BootEvidence gives what a machine's TPM is to show of its host's boot, for one run of
+// the machine. A machine is not powered on often, so no share of quotes is taken.
+func (m *Manager) BootEvidence(ctx context.Context, _ door.Caller, req *door.BootEvidenceRequest) (*door.BootEvidence, error) {
+	if !abi.ValidName(req.Slot) || len(req.Run) != len(coproc.RunID{}) {
+		return nil, fmt.Errorf("%w: boot evidence for the slot %.80q, a run of %d bytes", ErrRequest, req.Slot, len(req.Run))
+	}
+	run := coproc.RunID(req.Run)
+	if _, _, err := m.slot(ctx, req.Slot); err != nil {
+		return nil, err
+	}
+	nonce := bootevidence.Qualifying(run, req.Slot)
+	reading, err := m.cfg.PCRs.ReadAlone(ctx, nonce[:])
+	if err != nil {
+		return nil, err
+	}
+	var certificate []byte
+	if id := m.identity(); id != nil {
+		certificate = id.aik.Raw
+	}
+	e, err := bootevidence.New(run, req.Slot, certificate, &reading.Quote, &reading.Values)
+	if err != nil {
+		return nil, err
+	}
+	text, err := e.Marshal()
+	return &door.BootEvidence{Evidence: text}, err
+}
