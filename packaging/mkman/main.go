@@ -38,6 +38,12 @@ var pages = []page{
 		{"/var/lib/hwvtpm/card", "the store of coprocd.service"},
 		{"/run/hwvtpm/coprocd.sock", "its socket"},
 	}, "vtpmctl(1), vhost-user-vtpm(1)"},
+	{"vtpm-hostd", 8, "tie a host's TPM coprocessor to the host's TPM", [][2]string{
+		{"/etc/hwvtpm/hostd.env", "HOSTD_FLAGS of vtpm-hostd.service"},
+		{"/var/lib/hwvtpm/hostd", "attestation key, certificates and TLS key"},
+		{"/run/hwvtpm/hostd.sock", "the operators' door"},
+		{"/run/hwvtpm/guests/NAME.sock", "the doors of guests"},
+	}, "vtpmctl(1), coprocd(8), vhost-user-vtpm(1)"},
 	{"hwvtpm-libvirt-hook", 8, "start and stop the vTPMs of libvirt domains", [][2]string{
 		{"/etc/libvirt/hooks/qemu.d/hwvtpm", "what libvirt runs; flags are set there"},
 		{"/run/hwvtpm/vm/SLOT", "sockets of a machine and its backend"},

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const unit = "vtpm-hostd.service"
+
+// TestUnit: the unit's command line, with the flags that its comment shows, is one that
+// the program takes, and systemd finds nothing wrong with the unit.
+func TestUnit(t *testing.T) {
+	dir := t.TempDir()
+	raw, err := os.ReadFile(unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(raw), "@BINDIR@", dir)
+	flags := regexp.MustCompile(`#   HOSTD_FLAGS=(.*)`).FindStringSubmatch(text)
+	command := regexp.MustCompile(`(?m)^ExecStart=\S+ (.*)\$HOSTD_FLAGS$`).FindStringSubmatch(text)
+	if flags == nil || command == nil {
+		t.Fatal("the unit has no such lines")
+	}
+	args := strings.ReplaceAll(command[1]+flags[1], "--backend-group hwvtpm --guest-dir", "--guest-dir") // groups of an installed host
+	args = strings.ReplaceAll(args, "--guest-group kvm", "")
+	if cfg, err := parseArgs(strings.Fields(args), io.Discard); err != nil || cfg.name != "host-1" {
+		t.Errorf("%s: %+v, %v", args, cfg, err)
+	}
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("no systemd-analyze here: the unit is not checked by systemd")
+	}
+	for name, content := range map[string]string{unit: text, "coprocd.socket": "[Socket]\nListenStream=/run/x\nAccept=yes\n",
+		"coprocd@.service": "[Service]\nExecStart=" + dir + "/vtpm-hostd\n", "vtpm-hostd": "#!/bin/sh\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.Command("systemd-analyze", "verify", "--man=no", filepath.Join(dir, unit)).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "vtpm-hostd.service:") {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
