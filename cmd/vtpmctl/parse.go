@@ -79,6 +79,14 @@ TPM:
                           manager does, lest the TPM's memory fills up
                           (default on)
 
+Host:
+  host                    the host's daemon, the certificates of host and card, and
+                          what is wrong
+  vm list                 the machines that have a slot
+  vm show NAME            one machine: its certificates
+    --hostd SOCKET        the daemon's socket (default HWVTPM_HOSTD, else
+                          ` + defaultHostd + `)
+
 Attestation:
   verify                  judge evidence of a machine and its host, one line for
                           each claim: held, failed, not claimed, or missing where
@@ -135,6 +143,7 @@ type invocation struct {
 	key       string // file
 	runID     string
 	flush     bool
+	hostd     string // socket
 	verify    verification
 }
 
@@ -160,6 +169,9 @@ var commands = []command{
 	{"slot unlock", 1, nil, (*invocation).unlock},
 	{"slot adopt", 1, []string{"reason", "restore"}, (*invocation).adopt},
 	{"import-swtpm", 1, []string{"state", "key", "pwdfile", "banks", "access-key", "key-dir"}, (*invocation).importSwtpm},
+	{"host", 0, []string{"hostd"}, (*invocation).hostStatus},
+	{"vm list", 0, []string{"hostd"}, (*invocation).vmList},
+	{"vm show", 1, []string{"hostd"}, (*invocation).vmShow},
 	{"verify", 0, verifyFlags, (*invocation).verifyEvidence},
 	{"policy learn", 0, append([]string{"out"}, verifyFlags...), (*invocation).policyLearn},
 	{"raw", 0, []string{"slot", "key", "key-dir", "run-id", "flush"}, (*invocation).raw},
@@ -196,6 +208,7 @@ func parse(con *console, args []string) (*invocation, error) {
 	fs.StringVar(&inv.key, "key", "", "")
 	fs.StringVar(&inv.runID, "run-id", "", "")
 	fs.StringVar(&flush, "flush", "on", "")
+	fs.StringVar(&inv.hostd, "hostd", "", "")
 	inv.verify.define(fs)
 	words, err := mixed(fs, args)
 	switch {
