@@ -58,6 +58,10 @@ type Card struct {
 	room    chan struct{} // some may have become free
 	workers atomic.Int64  // that have room
 
+	chainMu  sync.Mutex // guards what follows; held while it is written
+	chain    *chain     // of the card's key; nil if there is none
+	chainErr error      // why not
+
 	counters counters
 	denials  limiter
 	failures limiter
@@ -126,6 +130,7 @@ func (c *Card) run() error {
 		return fmt.Errorf("identity: %w", err)
 	}
 	c.serial = abi.SerialOf(c.key)
+	c.loadChain()
 	if c.watch, err = newWatcher(); err != nil {
 		return err
 	}

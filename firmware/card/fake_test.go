@@ -4,6 +4,9 @@ package card
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -14,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/firmware/provision"
 	"hwvtpm/firmware/sealed"
 	"hwvtpm/firmware/wire"
 )
@@ -48,7 +52,11 @@ func fakeWorker() {
 		f.data, f.control = fds[2], fds[3]
 	}
 	f.slot = fakeSlot(f.setup.Slot, f.setup.Key)
-	if f.setup.Descriptors() == 1 {
+	switch {
+	case f.setup.Flags&wire.Recertify != 0:
+		f.recertify()
+		unix.Exit(0)
+	case f.setup.Task():
 		f.make()
 		unix.Exit(0)
 	}
@@ -80,11 +88,62 @@ func (f *fake) make() {
 		fakeMust(err)
 		copy(f.state, old[:8])
 	}
+	public, name := fakeEK(f.setup.Slot)
+	f.ask(abi.EKCertificate{Handle: 0x81010001, Public: public})
 	if status := f.save(); status != abi.StatusOK {
 		unix.Exit(4)
 	}
-	eks := []abi.EK{{Handle: 0x81010001, Name: append([]byte{0, 11}, bytes.Repeat(f.setup.Slot[:], 2)...)}}
+	eks := []abi.EK{{Handle: 0x81010001, Name: name}}
 	f.send(wire.AppendReady(nil, &wire.Ready{Generation: f.generation, Epoch: f.setup.Epoch, EKs: eks}))
+}
+
+// recertify saves the same state anew, once the card has certified its key.
+func (f *fake) recertify() {
+	state, l, err := f.slot.Open(nil, sealed.KindPermanent, f.mem[wire.BlobOffset:][:f.setup.BlobLen])
+	fakeMust(err)
+	f.state, f.generation = state, l.Generation
+	public, _ := fakeEK(sealed.SlotID(state[8:]))
+	f.ask(abi.EKCertificate{Handle: 0x81010001, Public: public})
+	if status := f.save(); status != abi.StatusOK {
+		f.send(wire.AppendReady(nil, &wire.Ready{Status: status, Text: "not saved"}))
+		unix.Exit(0)
+	}
+	f.send(wire.AppendReady(nil, &wire.Ready{Generation: f.generation, Epoch: f.setup.Epoch}))
+}
+
+// ask has the card certify an endorsement key.
+func (f *fake) ask(has ...abi.EKCertificate) []abi.EKCertificate {
+	list := abi.AppendEKCertificates(nil, has)
+	copy(f.mem[wire.BlobOffset:], list)
+	f.send(wire.AppendCertify(nil, &wire.Certify{ListLen: uint32(len(list)), Maker: 0x46414b45, Revision: 164}))
+	b := make([]byte, wire.MaxMessage)
+	n, _, err := wire.Receive(wire.SupervisorFD, b)
+	if err != nil {
+		unix.Exit(0)
+	}
+	c, err := wire.ParseCertified(b[:n])
+	fakeMust(err)
+	if c.Status != abi.StatusOK {
+		unix.Exit(0)
+	}
+	got, err := abi.ParseEKCertificates(bytes.Clone(f.mem[wire.BlobOffset:][:c.ListLen]))
+	fakeMust(err)
+	return got
+}
+
+// fakeEK is the endorsement key of a fake TPM: its public area and TPM Name.
+func fakeEK(id sealed.SlotID) (public, name []byte) {
+	seed := sha256.Sum256(id[:])
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), seed[:])
+	fakeMust(err)
+	point, err := key.PublicKey.Bytes()
+	fakeMust(err)
+	public = []byte{0, 0x23, 0, 0x0b, 0, 0x03, 0, 0xb2, 0, 0, 0, 6, 0, 128, 0, 0x43, 0, 0x10, 0, 3, 0, 0x10, 0, 32}
+	public = append(public, point[1:33]...)
+	public = append(append(public, 0, 32), point[33:]...)
+	_, name, err = provision.ParseEK(public)
+	fakeMust(err)
+	return public, name
 }
 
 // begin opens the state and says so.
@@ -243,6 +302,8 @@ func (f *fake) misbehave(how string) []byte {
 	case "save-garbage":
 		copy(f.mem[wire.BlobOffset:], slices.Repeat([]byte{0xa5}, 4096))
 		f.send(wire.AppendSave(nil, wire.Save{Length: 4096}))
+	case "certify": // though it serves
+		f.ask()
 	case "save-huge":
 		f.send(wire.AppendSave(nil, wire.Save{Length: 0xffffffff}))
 	case "ready":

@@ -15,7 +15,7 @@ import (
 // nothing that was acknowledged, and other slots nothing.
 func TestHostileWorkerCostsItsSlotOnly(t *testing.T) {
 	for _, how := range []string{
-		"crash", "save-foreign", "save-old", "save-future", "save-garbage", "save-huge", "ready", "garbage", "descriptor", "flood",
+		"crash", "save-foreign", "save-old", "save-future", "save-garbage", "save-huge", "certify", "ready", "garbage", "descriptor", "flood",
 	} {
 		t.Run(how, func(t *testing.T) {
 			r := openCard(t, fakeConfig(t))

@@ -17,7 +17,10 @@ import (
 
 // making is the job of a worker that makes a TPM. Its state is kept until the
 // TPM is whole: then the slot is created with it, all at once.
-type making struct{ blob []byte }
+type making struct {
+	issuing
+	blob []byte
+}
 
 func (*making) check(sealed.Label) error { return nil }
 func (*making) ended(*run)               {}
@@ -87,8 +90,13 @@ func (c *Card) make(ctx context.Context, req *abi.SlotCreate, setup *wire.Setup,
 	setup.Flags |= c.curves()
 	setup.Slot, setup.Key = rec.ID, [32]byte(key.Bytes())
 	setup.Boot, setup.Epoch = c.boot, c.store.Epoch()
-	m := &making{}
+	setup.Flags |= wire.Certifies
+	m := &making{issuing: issuing{card: c, vm: req.Name, keepNV: setup.Flags&wire.Import != 0}}
+	m.chain, _ = c.issuers() // without one there are no certificates
 	ready, err := c.runMaker(ctx, m, setup, blob)
+	if err == nil {
+		err = m.agree(ready.EKs)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +104,7 @@ func (c *Card) make(ctx context.Context, req *abi.SlotCreate, setup *wire.Setup,
 	if setup.Flags&wire.Import != 0 {
 		rec.Keys = keysAt(ready.EKs)
 	}
-	if rec, err = c.store.Create(rec, m.blob, c.cfg.MaxSlots); rec.Name == "" {
+	if rec, err = c.store.Create(rec, m.blob, m.list, c.cfg.MaxSlots); rec.Name == "" {
 		return nil, err
 	}
 	s := newSlot(c, rec)
@@ -111,9 +119,22 @@ func (c *Card) runMaker(ctx context.Context, m *making, setup *wire.Setup, blob 
 	if err != nil {
 		return wire.Ready{}, err
 	}
-	ready, err := r.await(ctx, makeTimeout)
+	ready, err := r.finish(ctx)
 	if err != nil {
 		return wire.Ready{}, fmt.Errorf("make a TPM: %w", err)
+	}
+	if m.blob == nil {
+		return wire.Ready{}, fmt.Errorf("make a TPM: worker saved none: %w", wire.ErrMalformed)
+	}
+	return ready, nil
+}
+
+// finish waits for the end of a worker that has one thing to do. When it returns,
+// the job is the caller's alone.
+func (r *run) finish(ctx context.Context) (wire.Ready, error) {
+	ready, err := r.await(ctx, makeTimeout)
+	if err != nil {
+		return wire.Ready{}, err
 	}
 	select {
 	case <-r.done:
@@ -122,10 +143,7 @@ func (c *Card) runMaker(ctx context.Context, m *making, setup *wire.Setup, blob 
 		<-r.done
 	}
 	if ready.Status != abi.StatusOK {
-		return wire.Ready{}, refuse(ready.Status, "make a TPM: worker: %s", ready.Text)
-	}
-	if m.blob == nil {
-		return wire.Ready{}, fmt.Errorf("make a TPM: worker saved none: %w", wire.ErrMalformed)
+		return wire.Ready{}, refuse(ready.Status, "worker: %s", ready.Text)
 	}
 	return ready, nil
 }

@@ -127,7 +127,7 @@ func (s *slot) setup(flags wire.SetupFlags, blob []byte) (*wire.Setup, error) {
 		Flags: flags | c.curves(), Slot: s.rec.ID, Key: [32]byte(key.Bytes()), Boot: c.boot,
 		Epoch: epoch, MinEpoch: minEpoch, MinGeneration: minGeneration, MinSeq: s.seq,
 	}
-	if s.mayRestore && flags&wire.Clone == 0 {
+	if s.mayRestore && flags&(wire.Clone|wire.Recertify) == 0 {
 		setup.Flags |= wire.MayRestore
 	}
 	if s.usedEpoch == epoch {

@@ -17,7 +17,8 @@ import (
 	"hwvtpm/firmware/wire"
 )
 
-// job is what a worker is for: to serve a slot, or to make a TPM.
+// job is what a worker is for: to serve a slot, to make a TPM, or to write
+// certificates into one. The last two are certifiers.
 type job interface {
 	// check says whether a state that the worker has opened is current.
 	check(l sealed.Label) error
@@ -165,6 +166,12 @@ func (r *run) handle(msg []byte) error {
 			return err
 		}
 		return r.save(save)
+	case wire.KindCertify:
+		ask, err := wire.ParseCertify(msg)
+		if err != nil {
+			return err
+		}
+		return r.certify(&ask)
 	}
 	return fmt.Errorf("message of kind %d: %w", wire.MessageKind(msg), wire.ErrMalformed)
 }

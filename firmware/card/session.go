@@ -66,6 +66,9 @@ var ops = map[abi.Opcode]op{
 	abi.OpSlotLock:      {true, 0, (*Session).lock},
 	abi.OpSlotUnlock:    {true, 0, (*Session).unlock},
 	abi.OpStatement:     {true, -1, (*Session).state},
+	abi.OpCardCertify:   {true, -1, (*Session).setChain},
+	abi.OpSlotCertify:   {true, 0, (*Session).certifySlot},
+	abi.OpEKCertificate: {true, -1, (*Session).readCertificate},
 }
 
 // Do executes one submission. The reply's payload may be in dst. A call that

@@ -27,7 +27,7 @@ import (
 //	 +----------------------------------------------+
 //	 |     client hung up; or the worker died: the client sees the end
 //	 v
-//	busy    destroyed, cloned, adopted, locked
+//	busy    destroyed, cloned, adopted, certified, locked
 //
 // A slot that is locked or faulted is closed, and a mark says so. From opening to
 // parked it has a line to its client; from opening to parking it may have a

@@ -54,7 +54,7 @@ func TestNameIsTakenWhileDestroyed(t *testing.T) {
 	label, blob := seal(t, r, sealed.SlotID{7})
 	rec := old.rec
 	rec.ID = label.Slot
-	rec, err = r.store.Create(rec, blob, 10)
+	rec, err = r.store.Create(rec, blob, nil, 10)
 	must(t, err)
 	made := newSlot(r.Card, rec)
 	r.insert(made)

@@ -9,9 +9,11 @@
 //	  counter         without a host TPM
 //	  anchor          newest position of table and slots
 //	  table           sealed: what slots there are
-//	  identity        sealed: the key that signs statements
+//	  identity        sealed: the key that signs statements and certificates
+//	  certificates    in clear: those of that key, if the card was given any
 //	  slots/ID/       ID is the slot's, in hexadecimal
 //	    state         sealed by the slot's worker: the permanent state
+//	    certificates  in clear: endorsement keys and what was issued for them
 //	    volatile      mapped by the slot's worker, sealed in parts: see package firmware
 //
 // # What there is

@@ -41,7 +41,7 @@ func TestTableNotWritten(t *testing.T) {
 	breakFile(s, tableName, errFault)
 	r := record(2)
 	_, blob := seal(t, s, r.ID, 1, "x")
-	if _, err := s.Create(r, blob, MaxSlots); !errors.Is(err, errFault) {
+	if _, err := s.Create(r, blob, nil, MaxSlots); !errors.Is(err, errFault) {
 		t.Errorf("Create: %v", err)
 	}
 	if err := s.Remove(a.ID); !errors.Is(err, errFault) {
@@ -70,7 +70,7 @@ func TestTableUnsure(t *testing.T) {
 	mend(s)
 	r := record(2)
 	_, blob := seal(t, s, r.ID, 1, "x")
-	if _, err := s.Create(r, blob, MaxSlots); !errors.Is(err, ErrFailed) {
+	if _, err := s.Create(r, blob, nil, MaxSlots); !errors.Is(err, ErrFailed) {
 		t.Errorf("Create after a failure: %v", err)
 	}
 	save(t, s, a.ID, 2) // slots that are open go on
@@ -166,7 +166,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	r := record(2)
 	_, first := seal(t, s, r.ID, 1, strings.Repeat("x", 8192))
-	if _, err := s.Create(r, first, MaxSlots); !errors.Is(err, unix.ENOSPC) {
+	if _, err := s.Create(r, first, nil, MaxSlots); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("Create: %v", err)
 	}
 	must(t, os.Remove(filler))

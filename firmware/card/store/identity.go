@@ -62,5 +62,6 @@ func (s *Store) loadIdentity() error {
 	return nil
 }
 
-// Identity is the card's own key. It signs statements and nothing else.
+// Identity is the card's own key. It signs statements, which begin with a magic, and
+// certificates, which begin as ASN.1 does: neither passes for the other.
 func (s *Store) Identity() *ecdsa.PrivateKey { return s.identity }

@@ -57,7 +57,7 @@ func create(t testing.TB, s *Store, n byte) Record {
 	t.Helper()
 	r := record(n)
 	_, blob := seal(t, s, r.ID, 1, "first")
-	r, err := s.Create(r, blob, MaxSlots)
+	r, err := s.Create(r, blob, nil, MaxSlots)
 	must(t, err)
 	return r
 }

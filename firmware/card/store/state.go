@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hwvtpm/coproc/abi"
 	"hwvtpm/firmware/sealed"
 )
 
@@ -39,10 +40,11 @@ func (s *Store) Newest(id sealed.SlotID) (epoch, generation uint64) {
 	return epoch, generation
 }
 
-// Create makes a slot of a record without a number and its first state. It exists
-// when Create returns it, and at no earlier moment. limit is how many slots there
-// may be. If the name is taken the error is fs.ErrExist.
-func (s *Store) Create(r Record, state []byte, limit int) (Record, error) {
+// Create makes a slot of a record without a number, its first state and what is
+// known of its endorsement keys. It exists when Create returns it, and at no earlier
+// moment. limit is how many slots there may be. If the name is taken the error is
+// fs.ErrExist.
+func (s *Store) Create(r Record, state []byte, certs []abi.EKCertificate, limit int) (Record, error) {
 	label, err := sealed.ParseLabel(state)
 	if err == nil && (label.Slot != r.ID || label.Kind != sealed.KindPermanent) {
 		err = fmt.Errorf("%s for slot %x: %w", label, r.ID, sealed.ErrForeign)
@@ -60,7 +62,13 @@ func (s *Store) Create(r Record, state []byte, limit int) (Record, error) {
 		return Record{}, fmt.Errorf("create slot: %w", err)
 	}
 	added := Record{}
-	if err = s.firstState(r.ID, state); err == nil {
+	if len(certs) > 0 {
+		err = s.SaveCertificates(r.ID, certs)
+	}
+	if err == nil {
+		err = s.firstState(r.ID, state)
+	}
+	if err == nil {
 		added, err = s.add(r, limit)
 	}
 	if err != nil {

@@ -56,19 +56,19 @@ func TestCreateRefuses(t *testing.T) {
 	r := record(2)
 	r.Name = record(1).Name
 	_, blob := seal(t, s, r.ID, 1, "x")
-	if _, err := s.Create(r, blob, MaxSlots); !errors.Is(err, fs.ErrExist) {
+	if _, err := s.Create(r, blob, nil, MaxSlots); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("second slot of a name: %v", err)
 	}
 	r = record(2)
-	if _, err := s.Create(r, blob, 1); !errors.Is(err, ErrFull) {
+	if _, err := s.Create(r, blob, nil, 1); !errors.Is(err, ErrFull) {
 		t.Errorf("one slot too many: %v", err)
 	}
 	_, foreign := seal(t, s, record(3).ID, 1, "x")
-	if _, err := s.Create(r, foreign, MaxSlots); !errors.Is(err, sealed.ErrForeign) {
+	if _, err := s.Create(r, foreign, nil, MaxSlots); !errors.Is(err, sealed.ErrForeign) {
 		t.Errorf("with another slot's state: %v", err)
 	}
 	r.Name = "../x"
-	if _, err := s.Create(r, blob, MaxSlots); !errors.Is(err, fs.ErrInvalid) {
+	if _, err := s.Create(r, blob, nil, MaxSlots); !errors.Is(err, fs.ErrInvalid) {
 		t.Errorf("with a bad name: %v", err)
 	}
 	entries, err := os.ReadDir(filepath.Join(s.dir, slotsName))
@@ -229,7 +229,7 @@ func TestAnchorIsFull(t *testing.T) {
 		err = s.anchor.Forget(sealed.SlotID{0xff, byte(n), byte(n >> 8), byte(n >> 16)})
 	}
 	_, blob := seal(t, s, record(1).ID, 1, "state")
-	if r, err := s.Create(record(1), blob, MaxSlots); !errors.Is(err, ErrFull) || len(s.Records()) != 0 {
+	if r, err := s.Create(record(1), blob, nil, MaxSlots); !errors.Is(err, ErrFull) || len(s.Records()) != 0 {
 		t.Errorf("a slot is made that the anchor cannot remember: %+v, %v; %d slots", r, err, len(s.Records()))
 	}
 }
