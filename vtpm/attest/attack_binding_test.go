@@ -107,16 +107,21 @@ func (a *attempt) certifiedEK(k *key) {
 
 // rebuild issues all certificates again with another life.
 func (a *attempt) rebuild(v ca.Validity, cert func(*x509.Certificate, error) *x509.Certificate) {
+	a.during(v, func() {
+		s, m := *a.one, *a.victim
+		s.hostCert = cert(a.one.authority.Attestation.Issue(cert(ca.HostAIK("host-1", v)), a.one.hostAIK.pub))
+		s.cardCert = s.certifyCard(s.card)
+		m.site = &s
+		m.ekCert = m.certifyEK(m.ek.pub)
+		a.ev.Binding.Chain = a.chainOf(m.ekCert, s.cardCert, s.hostCert)
+		a.ev.VM.Chain = a.chainOf(m.certifyAIK(s.authority.Attestation, m.aik.pub, m.ekCert))
+	})
+}
+
+// during issues certificates with another life.
+func (a *attempt) during(v ca.Validity, issue func()) {
 	old := month
 	defer func() { month = old }()
 	month = v
-	host := cert(a.one.authority.Attestation.Issue(cert(ca.HostAIK("host-1", v)), a.one.hostAIK.pub))
-	s := *a.one
-	s.hostCert = host
-	s.cardCert = s.certifyCard(s.card)
-	m := *a.victim
-	m.site = &s
-	ek := m.certifyEK(m.ek.pub)
-	a.ev.Binding.Chain = a.chainOf(ek, s.cardCert, host)
-	a.ev.VM.Chain = a.chainOf(m.certifyAIK(s.authority.Attestation, m.aik.pub, ek))
+	issue()
 }

@@ -20,6 +20,9 @@ func softKey(t testing.TB) *ecdsa.PrivateKey {
 	return ok[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 }
 
+// ended is a life that is over.
+var ended = ca.Validity{Now: now.Add(-2 * time.Hour), Life: time.Hour}
+
 // aikLife gives the victim's AIK certificate another life.
 func (a *attempt) aikLife(v ca.Validity) {
 	cert := ok[*certificate](a.t)
@@ -39,8 +42,25 @@ var chainAttacks = []attack{
 		a.v.Now = now.Add(31 * 24 * time.Hour)
 	}, []Name{ClaimVMChain, ClaimChain}},
 	{"AIK certificate ended", func(a *attempt) {
-		a.aikLife(ca.Validity{Now: now.Add(-2 * time.Hour), Life: time.Hour})
+		a.aikLife(ended)
 	}, []Name{ClaimVMChain}},
+	{"host's certificate ended", func(a *attempt) {
+		a.during(ended, func() {
+			s := *a.one
+			s.hostCert = ok[*certificate](a.t)(s.authority.Attestation.Issue(ok[*certificate](a.t)(ca.HostAIK("host-1", month)), s.hostAIK.pub))
+			a.ev.Binding.Chain = a.chainOf(a.victim.ekCert, a.one.cardCert, s.hostCert)
+		})
+	}, []Name{ClaimChain}},
+	{"coprocessor's certificate ended", func(a *attempt) {
+		a.during(ended, func() {
+			a.ev.Binding.Chain = a.chainOf(a.victim.ekCert, a.one.certifyCard(a.one.card), a.one.hostCert)
+		})
+	}, []Name{ClaimChain}},
+	{"EK certificate ended", func(a *attempt) {
+		a.during(ended, func() {
+			a.ev.Binding.Chain = a.chainOf(a.victim.certifyEK(a.victim.ek.pub), a.one.cardCert, a.one.hostCert)
+		})
+	}, []Name{ClaimChain}},
 	{"AIK certificate not begun", func(a *attempt) {
 		a.aikLife(ca.Validity{Now: now.Add(time.Hour), Life: time.Hour})
 	}, []Name{ClaimVMChain}},
@@ -91,6 +111,9 @@ var chainAttacks = []attack{
 	}, []Name{ClaimRevocation}},
 	{"host revoked", func(a *attempt) {
 		a.v.Lists = a.one.lists(a.one.hostCert)
+	}, []Name{ClaimRevocation}},
+	{"authority revoked", func(a *attempt) {
+		a.v.Lists = a.one.rootList(a.one.authority.Attestation.Certificate)
 	}, []Name{ClaimRevocation}},
 	{"revoked by a list that ended", func(a *attempt) {
 		a.v.Lists = a.one.lists(a.victim.aikCert)

@@ -156,16 +156,24 @@ func (s *site) verifier() *Verifier { return &Verifier{Roots: s.authority.Roots(
 // second with these certificates.
 func (s *site) lists(revoked ...*x509.Certificate) []*x509.RevocationList {
 	s.t.Helper()
+	return []*x509.RevocationList{list(s.t, s.authority.Root), list(s.t, s.authority.Attestation, revoked...)}
+}
+
+// rootList is lists with these certificates in the first.
+func (s *site) rootList(revoked ...*x509.Certificate) []*x509.RevocationList {
+	s.t.Helper()
+	return []*x509.RevocationList{list(s.t, s.authority.Root, revoked...), list(s.t, s.authority.Attestation)}
+}
+
+// list makes an issuer's list of a day.
+func list(t testing.TB, issuer *ca.Issuer, revoked ...*x509.Certificate) *x509.RevocationList {
+	t.Helper()
 	var entries []ca.Revoked
 	for _, c := range revoked {
 		entries = append(entries, ca.Revoked{Serial: c.SerialNumber, Time: now, Reason: ca.ReasonKeyCompromise})
 	}
 	day := ca.Validity{Now: now.Add(-time.Hour), Life: 24 * time.Hour}
-	der, list := ok[[]byte](s.t), ok[*x509.RevocationList](s.t)
-	return []*x509.RevocationList{
-		list(x509.ParseRevocationList(der(s.authority.Root.RevocationList(1, nil, day)))),
-		list(x509.ParseRevocationList(der(s.authority.Attestation.RevocationList(1, entries, day)))),
-	}
+	return ok[*x509.RevocationList](t)(x509.ParseRevocationList(ok[[]byte](t)(issuer.RevocationList(1, entries, day))))
 }
 
 // through sends evidence the way it goes: as text.

@@ -3,7 +3,10 @@
 package attest
 
 import (
+	"reflect"
 	"testing"
+
+	"github.com/google/go-tpm/tpm2"
 )
 
 func TestEvidenceHolds(t *testing.T) {
@@ -21,5 +24,42 @@ func TestEvidenceHolds(t *testing.T) {
 	}
 	if !r.OK {
 		t.Error("whole evidence does not hold")
+	}
+}
+
+// A guest that extends a PCR of the host's changes nothing, and with it another one
+// shows in the machine's values.
+func TestGuestExtends(t *testing.T) {
+	m := newSite(t, newAuthority(t), "host-1").newMachine("vm-1")
+	extend := func(pcr tpm2.TPMHandle) error {
+		_, err := tpm2.PCRExtend{
+			PCRHandle: tpm2.AuthHandle{Handle: pcr, Auth: tpm2.PasswordAuth(nil)},
+			Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: make([]byte, 32)}}},
+		}.Execute(m.tpm)
+		return err
+	}
+	before := m.tpm.read(firmware)
+	for pcr := range tpm2.TPMHandle(firmwarePCRs) {
+		t.Logf("PCR %d: %v", pcr, extend(pcr))
+	}
+	if after := m.tpm.read(firmware); !reflect.DeepEqual(after, before) {
+		t.Errorf("the guest changed the host's PCRs: %v, before %v", after, before)
+	}
+	ev := m.answer(nonce)
+	if r := ok[*Result](t)(m.verifier().Verify(through(t, ev), nonce)); !r.OK {
+		t.Errorf("the evidence does not hold any more: %+v", r.Claims)
+	}
+	other := map[string][]uint{"sha256": {0, 1, 2, 3, 4, 5, 6, 7, 14}, "sha384": firmware["sha384"]}
+	unextended := m.tpm.read(other)
+	if err := extend(14); err != nil {
+		t.Fatal(err)
+	}
+	ev = m.answerOver(nonce, other, firmware)
+	if r := ok[*Result](t)(m.verifier().Verify(through(t, ev), nonce)); !r.OK {
+		t.Errorf("a PCR of the guest's own was extended: %+v", r.Claims)
+	}
+	ev.VM.PCRs = unextended
+	if r := ok[*Result](t)(m.verifier().Verify(through(t, ev), nonce)); r.Get(ClaimVMPCRs).State != Failed {
+		t.Errorf("the values before it are taken: %+v", r.Claims)
 	}
 }
