@@ -126,9 +126,11 @@ func (spaces) Read(b []byte) (int, error) {
 // What is no host's door is not taken for one, nor is a redirect followed.
 func TestHostileHosts(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
-		"garbage":    func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") },
-		"not found":  http.NotFound,
-		"redirect":   func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere.example/", http.StatusTemporaryRedirect) },
+		"garbage":   func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") },
+		"not found": http.NotFound,
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere.example/", http.StatusTemporaryRedirect)
+		},
 		"wrong code": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404); io.WriteString(w, `{"code":"root"}`) },
 		"endless":    func(w http.ResponseWriter, _ *http.Request) { io.CopyN(w, spaces{}, 2*door.MaxAnswer) },
 	} {
