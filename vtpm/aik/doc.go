@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package aik has the attestation key (AIK) of a host in the host's hardware TPM: it
-// is made here, shown to be there to who certifies it (package control/enrol), and
-// used to sign certificates and quotes.
+// Package aik has the attestation key (AIK) of a host in the host's hardware TPM, or
+// of a virtual machine in its virtual one: it is made here, shown to be there to who
+// certifies it (package control/enrol), and used to sign certificates and quotes.
 //
 // # What is kept where
 //
@@ -15,7 +15,7 @@
 // # Others at the TPM
 //
 // Operations take turns. Whatever one leaves loaded, because it failed half way, is
-// flushed at its end, or before the next one if the TPM cannot be reached. With
+// flushed at its end, or, if the TPM cannot be reached then, before the next one. With
 // /dev/tpmrm0 the kernel keeps programs apart. A TPM without a resource manager has
 // room for as few as three objects: no operation here has more than two at a time, and a
 // connection that keeps others out is given up after each (see package tpmlink).

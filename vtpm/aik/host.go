@@ -57,7 +57,8 @@ func OpenTPM(address string) (transport.TPMCloser, error) {
 	return l, nil
 }
 
-// Host is a host's TPM with the host's attestation key. All methods may be called
+// Host is a system's TPM with the system's attestation key: a host's, or, inside of a
+// virtual machine, the machine's. All methods may be called
 // from any goroutine; operations take turns, in no order.
 type Host struct {
 	dir  string
@@ -74,8 +75,9 @@ type Host struct {
 }
 
 // Open loads the attestation key from the folder dir, which is made if it is not
-// there, or makes a key and keeps it there, in a file of mode 0600. The transport is used
-// by the Host alone until Close, and stays the caller's.
+// there, or makes a key and keeps it there, in a file of mode 0600. The transport
+// stays the caller's, and must be fit for any goroutine if something else uses it too,
+// as package tpmlink's is.
 //
 // Errors are ErrOtherTPM if the TPM is not the one that made the key: the host has
 // to enrol again then, with a new key, after the file was removed.
@@ -125,7 +127,7 @@ func (h *Host) do(ctx context.Context, f func(t *lane) error) error {
 	default:
 	}
 	defer h.tpm.leave()
-	h.tpm.flush() // what could not be flushed last time
+	h.tpm.enter()
 	if err := f(h.tpm); err != nil {
 		return fmt.Errorf("aik: %w", err)
 	}

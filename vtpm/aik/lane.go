@@ -92,6 +92,14 @@ func (t *lane) drop(h tpm2.TPMHandle) {
 	}
 }
 
+// enter begins an operation: what the last one could not flush gets another chance,
+// and only one. After a broken connection it is a resource manager that has dropped it,
+// and may not even take the command.
+func (t *lane) enter() {
+	t.flush()
+	t.loaded = nil
+}
+
 // leave ends an operation.
 func (t *lane) leave() {
 	t.flush()

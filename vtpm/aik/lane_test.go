@@ -50,6 +50,28 @@ func TestAgain(t *testing.T) {
 	}
 }
 
+// unreachable is a TPM behind a connection that broke.
+type unreachable int
+
+func (u *unreachable) Send([]byte) ([]byte, error) {
+	*u++
+	return nil, errBus
+}
+
+// TestGivesUp: what cannot be flushed is tried again before the next operation, and
+// then no more: a resource manager takes no handle that it does not know.
+func TestGivesUp(t *testing.T) {
+	tpm := unreachable(0)
+	l := &lane{tpm: &tpm, loaded: []tpm2.TPMHandle{0x80000000}}
+	for op := range 3 {
+		l.enter()
+		l.leave()
+		if tpm != 1 {
+			t.Errorf("operation %d: flushed %d times", op, tpm)
+		}
+	}
+}
+
 // raw is a TPM with one answer to everything.
 type raw []byte
 

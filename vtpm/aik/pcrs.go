@@ -4,6 +4,7 @@ package aik
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/google/go-tpm/tpm2/transport"
 
@@ -19,7 +20,7 @@ func (h *Host) HostPCRs(cfg hostpcr.Config) (*hostpcr.Host, error) {
 		return h.do(context.Background(), func(t *lane) error {
 			key, err := h.load(t)
 			if err != nil {
-				return err
+				return fmt.Errorf("%w: %w", hostpcr.ErrTPM, err)
 			}
 			return f(t, hostpcr.AK{Handle: key.Handle, Name: key.Name, Auth: key.Auth, Public: h.key.crypto})
 		})
