@@ -44,7 +44,7 @@ var rooms = map[string]room{
 	"control": {own: []string{"coproc/metrics", "vtpm/attest", "vtpm/bundle"}, modules: []string{sys, log, gotpm, "github.com/google/go-attestation", "go.etcd.io/bbolt"},
 		forTests: []string{"coproc"}},
 	"packaging": {},
-	"guest":     {own: []string{"virtqueue", "vhostuser", "qmp", "coproc", "vtpm", "guest", socks}, modules: []string{"*"}},
+	"guest":     {own: []string{"virtqueue", "vhostuser", "qmp", "coproc", "vtpm", "guest", socks}, modules: []string{"*"}, forTests: []string{"control"}},
 	"cmd":       {own: []string{"*"}, modules: []string{"*"}},
 }
 
