@@ -35,7 +35,7 @@ var files = map[string]string{
 auth_unix_rw = "none"
 log_level = 2
 log_outputs = "2:stderr"
-log_filters = "4:object 4:event 4:rpc 4:util.netlink 4:util.json"
+log_filters = "4:object 4:event 4:rpc 4:qemu_monitor"
 `,
 	"etc/libvirt/qemu.conf": `user = "libvirt-qemu"
 group = "libvirt-qemu"

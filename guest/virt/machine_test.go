@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ type machine struct {
 	*testing.T
 	ctx   context.Context
 	name  string
+	slot  string // of the host's card; empty: the TPM is not there
 	agent *agent.Client
 	hello agent.Hello // of the present boot
 
@@ -134,6 +136,18 @@ func (m *machine) reboot() {
 	m.awaitTPM()
 }
 
+// rebootByLibvirt has libvirt reboot the machine: it asks the guest to power off,
+// and resets a machine that did. The guest here does not listen to the button.
+func (m *machine) rebootByLibvirt() {
+	m.Helper()
+	m.virsh("reboot")
+	m.must("powering off", m.agent.Poweroff(m.ctx))
+	var err error
+	m.hello, err = m.agent.WaitBoot(m.ctx, m.hello)
+	m.must("booting again", err)
+	m.awaitTPM()
+}
+
 func (m *machine) awaitTPM() {
 	m.Helper()
 	limit := time.Now().Add(m.Env.Patience(30 * time.Second))
@@ -156,6 +170,30 @@ func (m *machine) destroy() {
 	m.hangUp()
 	if state := m.virsh("domstate"); state != "shut off" {
 		m.Errorf("after destroy the domain is %q", state)
+	}
+	m.wantSlot("closed")
+}
+
+// wantSlot waits until the slot is in some condition. Who serves QEMU lets go of it
+// a moment after QEMU has ended.
+func (m *machine) wantSlot(life string) {
+	m.Helper()
+	if m.slot == "" {
+		return
+	}
+	limit := time.Now().Add(m.Env.Patience(10 * time.Second))
+	for {
+		out, err := m.Vtpmctl(m.ctx, "slot", "show", m.slot)
+		m.must("looking at the slot", err)
+		if slices.ContainsFunc(strings.Split(out, "\n"), func(line string) bool {
+			return slices.Equal(strings.Fields(line), []string{"state:", life})
+		}) {
+			return
+		}
+		if time.Now().After(limit) {
+			m.Fatalf("slot %s is not %s:\n%s", m.slot, life, out)
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

@@ -111,10 +111,10 @@ func (m *machine) restore(file string) {
 	m.meet()
 }
 
-// adopt permits an older state of a slot.
-func (m *machine) adopt(slot string) {
+// adopt permits an older state of the slot.
+func (m *machine) adopt() {
 	m.Helper()
-	_, err := m.Vtpmctl(m.ctx, "slot", "adopt", slot, "--restore", "--reason", "back to the snapshot")
+	_, err := m.Vtpmctl(m.ctx, "slot", "adopt", m.slot, "--restore", "--reason", "back to the snapshot")
 	m.must("permitting an older state", err)
 }
 
@@ -123,8 +123,8 @@ func (m *machine) adopt(slot string) {
 func TestSnapshots(t *testing.T) {
 	m := newMachine(t, Domain{Name: "vm", QEMU: StockQEMU, TPM: emulatorXML, Disk: diskXML})
 	m.must("making a disk", os.WriteFile(m.Path("run/disk.qcow2"), qcow2(), 0o666))
-	uuid := m.virsh("domuuid")
-	o := older{log: swtpmLog, act: "vtpmctl slot adopt NAME --restore", permit: func() { m.adopt(uuid) }}
+	m.slot = m.virsh("domuuid")
+	o := older{log: swtpmLog, act: "vtpmctl slot adopt NAME --restore", permit: m.adopt}
 
 	m.start()
 	m.fill()
