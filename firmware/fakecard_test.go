@@ -33,6 +33,8 @@ type fakeCard struct {
 	// save says what becomes of a Save, before the state counts as durable.
 	// Nil: it is durable.
 	save func(l *life, blob []byte) abi.Status
+	// certify answers a Certify. Nil: with nothing to write.
+	certify func(has []abi.EKCertificate, chain []byte) ([]abi.EKCertificate, []byte)
 }
 
 // randomKey is a source of a card's key that is gone with the test.
@@ -139,7 +141,7 @@ func (l *life) give(s wire.Setup, blob []byte, data, control int) {
 			t.Fatal(err)
 		}
 		defer vol.Close()
-		fds = append(fds, int(vol.Fd()), data, control)
+		fds = append(fds, int(vol.Fd()), data, control)[:s.Descriptors()]
 	}
 	if err := wire.Send(l.channel, wire.AppendSetup(nil, &s), fds...); err != nil {
 		t.Fatal(err)
@@ -160,6 +162,10 @@ func (l *life) listen() {
 			l.ready <- r
 			continue
 		}
+		if ask, err := wire.ParseCertify(b[:n]); err == nil {
+			l.answer(&ask)
+			continue
+		}
 		s, err := wire.ParseSave(b[:n])
 		if err != nil {
 			l.c.t.Errorf("message %x: %v", b[:n], err)
@@ -170,6 +176,24 @@ func (l *life) listen() {
 			return
 		}
 	}
+}
+
+// answer answers a Certify.
+func (l *life) answer(ask *wire.Certify) {
+	b := append([]byte(nil), l.mem[wire.BlobOffset:][:ask.ListLen+ask.ChainLen]...)
+	has, err := abi.ParseEKCertificates(b[:ask.ListLen])
+	if err != nil {
+		l.c.t.Error(err)
+	}
+	var list []abi.EKCertificate
+	var chain []byte
+	if l.c.certify != nil {
+		list, chain = l.c.certify(has, b[ask.ListLen:])
+	}
+	all := abi.AppendEKCertificates(nil, list)
+	done := wire.Certified{ListLen: uint32(len(all)), ChainLen: uint32(len(chain))}
+	copy(l.mem[wire.BlobOffset:], append(all, chain...))
+	wire.Send(l.channel, wire.AppendCertified(nil, done))
 }
 
 // keep makes a state durable. It refuses to use a position twice.

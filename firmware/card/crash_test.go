@@ -56,6 +56,9 @@ func work(c *Card, name string) {
 		time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond)
 	}
 	cl.close()
+	for range rand.IntN(3) {
+		step("certify", func() error { _, _, err := do(r.admin, abi.OpSlotCertify, info.Number, nil); return err })
+	}
 	if rand.IntN(2) == 0 {
 		step("destroy", func() error {
 			ref := abi.AppendSlotRef(nil, &abi.SlotRef{ID: info.ID})
@@ -103,6 +106,9 @@ func (s *told) judge(r *rig, name string) error {
 	case !exists:
 		return nil
 	}
+	if cert, err := r.certificate(name, fakeHandle); err != nil || len(cert.DER) == 0 {
+		return fmt.Errorf("has no certificate: %+v, %w", cert, err)
+	}
 	c, err := r.tryOpen(name)
 	if err != nil {
 		return err
@@ -128,15 +134,17 @@ func (s *told) judge(r *rig, name string) error {
 }
 
 // The card's process is killed at any moment, again and again: what it has
-// acknowledged is there, what it has destroyed is not, and no two slots are mixed
-// up.
+// acknowledged is there, what it has destroyed is not, no two slots are mixed up,
+// and each has a certificate.
 func TestCardIsKilled(t *testing.T) {
 	rounds := 8
 	if testing.Short() {
 		rounds = 3
 	}
 	cfg := fakeConfig(t)
-	must(t, openCard(t, cfg).Close()) // a card that is cut short while it is made is no card
+	made := openCard(t, cfg) // a card that is cut short while it is made is no card
+	certified(t, made)
+	must(t, made.Close())
 	all := map[string]*told{}
 	for range rounds {
 		kill := time.Duration(20+rand.IntN(400)) * time.Millisecond

@@ -197,14 +197,20 @@ func gone(err error) error {
 	return err
 }
 
-func (c *client) powerOn() error {
+func (c *client) powerOn() error { return c.powerOnAs("run") }
+
+// powerOnAs powers on for a run of this name.
+func (c *client) powerOnAs(run string) error {
 	hello := abi.AppendHello(nil, abi.Hello{Min: abi.MinVersion, Max: abi.Version})
 	done, err := c.call(abi.OpIdentify, hello)
 	if err == nil && done.Status == abi.StatusOK {
-		done, err = c.call(abi.OpPowerOn, append([]byte("run"), make([]byte, abi.RunIDSize-3)...))
+		done, err = c.call(abi.OpPowerOn, append([]byte(run), make([]byte, abi.RunIDSize-len(run))...))
 	}
 	if err == nil && done.Status != abi.StatusOK {
 		err = fmt.Errorf("%s: %s", done.Status, done.Payload)
+	}
+	if reply, bad := abi.ParsePowerOnReply(done.Payload); bad == nil { // a fake has none
+		c.seq = reply.LastSeq
 	}
 	return err
 }
