@@ -73,15 +73,7 @@ func TestPCRsSurviveKexec(t *testing.T) {
 	b := newBed(t)
 	m := &machine{bed: b, variant: variant{"both", true}, monitor: b.MonitorPath()}
 	m.startBackend()
-	m.boot(lab.VMOptions{
-		TPM:       m.tpm(),
-		MemoryMiB: 512,             // for two of everything
-		Append:    "retain_initrd", // readable in the guest
-		Extra: []string{
-			"-drive", "if=none,id=kernel,format=raw,readonly=on,file=" + m.Env.Kernel("6.12"),
-			"-device", "nvme,drive=kernel,serial=kernel",
-		},
-	})
+	m.boot(m.kexecOptions())
 	m.awaitTPM()
 	m.define(uint16(len(kept)))
 	m.writeNV(kept)
@@ -98,6 +90,19 @@ func TestPCRsSurviveKexec(t *testing.T) {
 	m.awaitTPM()
 	m.wantPCR("system_reset", digest{})
 	m.wantNV("system_reset", kept)
+}
+
+// kexecOptions are of a machine that has what kexec needs.
+func (m *machine) kexecOptions() lab.VMOptions {
+	return lab.VMOptions{
+		TPM:       m.tpm(),
+		MemoryMiB: 512,             // for two of everything
+		Append:    "retain_initrd", // readable in the guest
+		Extra: []string{
+			"-drive", "if=none,id=kernel,format=raw,readonly=on,file=" + m.Env.Kernel("6.12"),
+			"-device", "nvme,drive=kernel,serial=kernel",
+		},
+	}
 }
 
 // kexec starts the kernel on the guest's disk with the initramfs of this boot.
