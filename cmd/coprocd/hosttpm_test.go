@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"hwvtpm/coproc/coproctest/tpmtest"
 	"hwvtpm/firmware/sealed"
+	"hwvtpm/vtpm/aik"
 	"hwvtpm/vtpm/tpmlink"
 )
 
@@ -184,6 +186,35 @@ func TestReseal(t *testing.T) {
 	d.args = flags
 	d.start()
 	d.open(d.device(), "a").Startup()
+}
+
+// TestHostTPMIsShared: the host's attestation key is in the same TPM, and neither waits
+// for the other for long, though this one serves one connection at a time.
+func TestHostTPMIsShared(t *testing.T) {
+	host := startSwtpm(t)
+	d := newDaemon(t, "--host-tpm", host.address()).start()
+	link, err := tpmlink.Open(host.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	key, err := aik.Open(link, t.TempDir(), aik.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Close()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		for range 100 {
+			if _, err := key.Quote(t.Context(), nil, aik.Selection([]uint{7}, tpm2.TPMAlgSHA256)); err != nil {
+				t.Errorf("a quote beside the card: %v", err)
+			}
+		}
+	})
+	for _, name := range []string{"a", "b", "c", "d"} {
+		d.create(name) // which increments the counter
+	}
 }
 
 func copyStore(t *testing.T, from, to string) {
