@@ -47,7 +47,7 @@ prepare: ## fetch QEMU, guest kernels, packages (all targets do what they need)
 build: ## the programs, into build/
 	$(FETCH) packages go
 	@mkdir -p $(BUILD)
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm ./cmd/coprocd ./cmd/vtpmctl ./cmd/vtpm-control ./cmd/vtpm-hostd ./cmd/hwvtpm-libvirt-hook ./cmd/hwvtpm-swtpm ./guest/cmd/vtpm-agent
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/vhost-user-vtpm ./cmd/coprocd ./cmd/vtpmctl ./cmd/vtpm-control ./cmd/vtpm-hostd ./cmd/vtpm-guest ./cmd/hwvtpm-libvirt-hook ./cmd/hwvtpm-swtpm ./guest/cmd/vtpm-agent
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ ./cmd/hwvtpm-engine
 
 .PHONY: driver
@@ -112,17 +112,17 @@ man: build ## manual pages, made from the programs' own help
 install: man ## programs, manual, systemd units, libvirt hook, QEMU's description
 	install -d -m 0755 $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(VHOSTUSERDIR) $(DESTDIR)$(UNITDIR) \
 		$(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(HOOKDIR)
-	install -m 0755 $(addprefix $(BUILD)/,vhost-user-vtpm vtpmctl coprocd vtpm-hostd hwvtpm-libvirt-hook) $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 $(addprefix $(BUILD)/,vhost-user-vtpm vtpmctl coprocd vtpm-hostd vtpm-control vtpm-guest hwvtpm-libvirt-hook) $(DESTDIR)$(PREFIX)/bin
 	install -m 0755 $(addprefix $(BUILD)/,hwvtpm-engine hwvtpm-swtpm) $(DESTDIR)$(LIBEXECDIR)
 	install -d -m 0755 $(DESTDIR)$(LIBEXECDIR)/swtpm-compat
 	for name in swtpm swtpm_setup swtpm_ioctl; do ln -sfn ../hwvtpm-swtpm $(DESTDIR)$(LIBEXECDIR)/swtpm-compat/$$name; done
 	install -m 0644 $(BUILD)/man/*.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 0644 $(BUILD)/man/*.8 $(DESTDIR)$(MANDIR)/man8
-	install -m 0644 packaging/hwvtpm.sysusers $(DESTDIR)$(SYSUSERSDIR)/hwvtpm.conf
+	for name in hwvtpm hwvtpm-control; do install -m 0644 packaging/$$name.sysusers $(DESTDIR)$(SYSUSERSDIR)/$$name.conf; done
 	@place() { sed 's,@BINDIR@,$(PREFIX)/bin,;s,@LIBEXECDIR@,$(LIBEXECDIR),' "$$1" >"$$2" && chmod "$$3" "$$2"; }; \
 	place cmd/vhost-user-vtpm/50-vhost-user-vtpm.json $(DESTDIR)$(VHOSTUSERDIR)/50-vhost-user-vtpm.json 0644; \
 	place packaging/libvirt-hook.sh $(DESTDIR)$(HOOKDIR)/hwvtpm 0755; \
-	for unit in cmd/coprocd/coprocd.service cmd/coprocd/coprocd.socket cmd/vhost-user-vtpm/vhost-user-vtpm@.service cmd/vtpm-hostd/vtpm-hostd.service; do \
+	for unit in cmd/coprocd/coprocd.service cmd/coprocd/coprocd.socket cmd/vhost-user-vtpm/vhost-user-vtpm@.service cmd/vtpm-hostd/vtpm-hostd.service cmd/vtpm-control/vtpm-control.service; do \
 		place $$unit $(DESTDIR)$(UNITDIR)/$$(basename $$unit) 0644; done
 
 .PHONY: deb

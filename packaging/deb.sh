@@ -74,6 +74,16 @@ pack() {
 	dpkg-deb --root-owner-group --threads-max=1 -Zxz --build "$root" "$out" >/dev/null
 }
 
+# split PACKAGE FILE...: moves files of the first package's tree to another's.
+split() {
+	local package=$1 file
+	shift
+	for file in "$@"; do
+		mkdir -p "$work/$package/$(dirname "$file")"
+		mv "$work/hwvtpm/$file" "$work/$package/$file"
+	done
+}
+
 # fill FILE: a template with its values.
 fill() {
 	sed "s/@VERSION@/$version/g; s/@ARCH@/$arch/g; s/@SHLIBS@/$depends/g" "$1"
@@ -85,14 +95,16 @@ rm -rf "$out" && mkdir -p "$out"
 make -s -C "$top" install VERSION="$version" DESTDIR="$work/hwvtpm" PREFIX=/usr >/dev/null
 depends=$(shlibs "$work/hwvtpm")
 install -d -m 0755 "$work/hwvtpm/etc/hwvtpm/vm" "$work/hwvtpm/var/lib/hwvtpm"
-install -D -m 0644 "$top/docs/operations.md" "$top/docs/libvirt.md" -t "$work/hwvtpm/usr/share/doc/hwvtpm"
+install -D -m 0644 "$top"/docs/{operations,libvirt,hostd,attestation}.md -t "$work/hwvtpm/usr/share/doc/hwvtpm"
 licences | gzip -9n >"$work/hwvtpm/usr/share/doc/hwvtpm/licences.gz"
-for file in etc/libvirt usr/bin/hwvtpm-libvirt-hook usr/share/man/man8/hwvtpm-libvirt-hook.8; do
-	mkdir -p "$work/hwvtpm-libvirt/$(dirname "$file")"
-	mv "$work/hwvtpm/$file" "$work/hwvtpm-libvirt/$file"
+split hwvtpm-libvirt etc/libvirt usr/bin/hwvtpm-libvirt-hook usr/share/man/man8/hwvtpm-libvirt-hook.8
+split hwvtpm-control usr/bin/vtpm-control usr/share/man/man8/vtpm-control.8 usr/lib/systemd/system/vtpm-control.service usr/lib/sysusers.d/hwvtpm-control.conf
+split hwvtpm-guest usr/bin/vtpm-guest usr/share/man/man8/vtpm-guest.8
+install -d -m 0755 "$work/hwvtpm-control/etc/hwvtpm" "$work/hwvtpm-control/var/lib/hwvtpm"
+install -D -m 0644 "$top/docs/control.md" "$top/docs/attestation.md" -t "$work/hwvtpm-control/usr/share/doc/hwvtpm-control"
+for package in hwvtpm hwvtpm-libvirt hwvtpm-control hwvtpm-guest; do
+	pack "$package"
 done
-pack hwvtpm
-pack hwvtpm-libvirt
 
 module=$work/hwvtpm-dkms/usr/src/tpm-virtio-$version
 install -D -m 0644 -t "$module" "$top"/guest/driver/*.[ch] "$top"/guest/driver/{Kbuild,Makefile}

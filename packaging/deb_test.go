@@ -48,7 +48,7 @@ event() { /etc/libvirt/hooks/qemu.d/hwvtpm vm1 "$@" - </tmp/vm1.xml; }
 
 // programs lists what a removal must take away.
 var programs = []string{
-	"usr/bin/coprocd", "usr/bin/vhost-user-vtpm", "usr/bin/vtpmctl", "usr/bin/hwvtpm-libvirt-hook",
+	"usr/bin/coprocd", "usr/bin/vtpm-hostd", "usr/bin/vhost-user-vtpm", "usr/bin/vtpmctl", "usr/bin/hwvtpm-libvirt-hook",
 	"usr/libexec/hwvtpm", "usr/lib/systemd/system/coprocd.socket", "usr/lib/systemd/system/vhost-user-vtpm@.service",
 	"usr/share/qemu/vhost-user/50-vhost-user-vtpm.json",
 }
@@ -73,8 +73,8 @@ func buildPackages(t *testing.T, top string) map[string]string {
 func packagesIn(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil || len(found) != 3 {
-		t.Fatalf("found the packages %q (%v), want 3", found, err)
+	if err != nil || len(found) != 5 {
+		t.Fatalf("found the packages %q (%v), want 5", found, err)
 	}
 	byName := map[string]string{}
 	for _, path := range found {
@@ -106,6 +106,7 @@ func TestPackages(t *testing.T) {
 	t.Run("reproducible", func(t *testing.T) { buildAgain(t, top, debs) })
 	t.Run("life", func(t *testing.T) { life(t, cache, debs) })
 	t.Run("systemd", func(t *testing.T) { underSystemd(t, cache, debs) })
+	t.Run("authority", func(t *testing.T) { authorityUnderSystemd(t, cache, debs) })
 	t.Run("dkms", func(t *testing.T) { buildModule(t, cache, debs["hwvtpm-dkms"]) })
 }
 

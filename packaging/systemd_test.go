@@ -53,6 +53,54 @@ var unitsSay = []string{
 	"removed: inactive inactive inactive \n",
 }
 
+// authority is what an operator of the authority does: root makes it, and its service
+// has it from then on.
+const authority = `
+dpkg --install /debs/hwvtpm-control_*.deb /debs/hwvtpm-guest_*.deb >/dev/null
+vtpm-guest --version
+echo 'CONTROL_FLAGS=--name localhost --listen 127.0.0.1:0' >/etc/hwvtpm/control.env
+systemctl start vtpm-control
+echo "without an authority: $(systemctl is-active vtpm-control || true)"
+vtpm-control init test >/dev/null 2>&1
+systemctl start vtpm-control
+until [ -S /var/lib/hwvtpm/control/operator.sock ]; do sleep 0.1; done
+echo "serving: $(systemctl is-active vtpm-control)"
+stat -c '%U %a' /var/lib/hwvtpm/control /var/lib/hwvtpm/control/keys/attestation.key
+grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/$(systemctl show -P MainPID vtpm-control)/status | tr -s '\t\n' ' '
+vtpm-control token host host-1 | tr '0-9a-f' x
+systemctl restart vtpm-control
+until [ -S /var/lib/hwvtpm/control/operator.sock ]; do sleep 0.1; done
+vtpm-control list tokens | grep -c host-1
+dpkg --purge hwvtpm-control hwvtpm-guest 2>&1
+ls /var/lib/hwvtpm/control/ca /usr/bin/vtpm-control /usr/bin/vtpm-guest 2>&1 || true
+echo "purged: $(systemctl is-active vtpm-control || true)"
+`
+
+var authoritySays = []string{
+	"vtpm-guest 0.1+test\n",
+	"without an authority: inactive\n",
+	"serving: active\n",
+	"hwvtpm-control 700\nhwvtpm-control 600\n",
+	"CapEff: 0000000000000000 NoNewPrivs: 1 Seccomp: 2 ",
+	strings.Repeat("x", 64) + "\n1\n",
+	"the authority in /var/lib/hwvtpm/control is kept", "root.pem",
+	"cannot access '/usr/bin/vtpm-control'", "cannot access '/usr/bin/vtpm-guest'",
+	"purged: inactive\n",
+}
+
+// authorityUnderSystemd runs the authority's unit, on a machine that has nothing else.
+func authorityUnderSystemd(t *testing.T, cache string, debs map[string]string) {
+	r := newRoot(t, cache)
+	r.take(debs["hwvtpm-control"], debs["hwvtpm-guest"])
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	out, err := r.booted(ctx, authority)
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	contains(t, out, authoritySays...)
+}
+
 // underSystemd runs the units under a real systemd.
 func underSystemd(t *testing.T, cache string, debs map[string]string) {
 	r := newRoot(t, cache)

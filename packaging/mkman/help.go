@@ -28,8 +28,8 @@ var gap = regexp.MustCompile(`\S(  +|$)`)
 const deep = 8
 
 // parse takes a help apart. Its form is that of all programs here: a usage, and
-// paragraphs; lists under a heading with a colon, their entries indented by two
-// columns or four, and the rest of an entry by eight or more.
+// paragraphs; lists, most of them under a heading with a colon, their entries indented
+// by two columns or four, and the rest of an entry by eight or more.
 func parse(help string) (blocks []block) {
 	for part := range strings.SplitSeq(strings.Trim(help, "\n"), "\n\n") {
 		lines := strings.Split(part, "\n")
@@ -40,6 +40,8 @@ func parse(help string) (blocks []block) {
 			blocks = append(blocks, block{heading: heading, text: lines})
 		case len(lines) > 1 && strings.HasPrefix(lines[1], "  ") && !strings.HasPrefix(lines[0], " "):
 			blocks = append(blocks, parseLists(lines)...)
+		case strings.HasPrefix(lines[0], "  "):
+			blocks = append(blocks, parseLists(append([]string{"Options:"}, lines...))...)
 		default:
 			blocks = append(blocks, block{text: lines})
 		}

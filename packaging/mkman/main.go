@@ -23,31 +23,47 @@ type page struct {
 	title   string // after the name, as whatis shows it
 	files   [][2]string
 	seeAlso string
+	names   []string // of a program with several: words before its flags
+	exit    string   // if no help says so
 }
 
 var pages = []page{
-	{"vhost-user-vtpm", 1, "give a virtual machine a TPM 2.0", [][2]string{
+	{program: "vhost-user-vtpm", section: 1, title: "give a virtual machine a TPM 2.0", files: [][2]string{
 		{"/etc/hwvtpm/vm/SLOT.env", "VTPM_FLAGS and VTPM_FACE of vhost-user-vtpm@SLOT.service"},
 		{"/run/hwvtpm/vm/SLOT", "sockets of that service"},
-	}, "coprocd(8), vtpmctl(1), hwvtpm-libvirt-hook(8)"},
-	{"vtpmctl", 1, "manage the slots of a TPM coprocessor", [][2]string{
+	}, seeAlso: "coprocd(8), vtpmctl(1), hwvtpm-libvirt-hook(8)"},
+	{program: "vtpmctl", section: 1, title: "manage the slots of a TPM coprocessor", files: [][2]string{
 		{"/run/hwvtpm/coprocd.sock", "the daemon"},
 		{"/var/lib/hwvtpm/keys", "access keys of slots that root has made"},
-	}, "coprocd(8), vhost-user-vtpm(1)"},
-	{"coprocd", 8, "simulated coprocessor with TPMs in its slots", [][2]string{
+	}, seeAlso: "coprocd(8), vhost-user-vtpm(1)"},
+	{program: "coprocd", section: 8, title: "simulated coprocessor with TPMs in its slots", files: [][2]string{
 		{"/var/lib/hwvtpm/card", "the store of coprocd.service"},
 		{"/run/hwvtpm/coprocd.sock", "its socket"},
-	}, "vtpmctl(1), vhost-user-vtpm(1)"},
-	{"vtpm-hostd", 8, "tie a host's TPM coprocessor to the host's TPM", [][2]string{
+	}, seeAlso: "vtpmctl(1), vhost-user-vtpm(1), vtpm-hostd(8)"},
+	{program: "vtpm-hostd", section: 8, title: "tie a host's TPM coprocessor to the host's TPM", files: [][2]string{
 		{"/etc/hwvtpm/hostd.env", "HOSTD_FLAGS of vtpm-hostd.service"},
 		{"/var/lib/hwvtpm/hostd", "attestation key, certificates and TLS key"},
 		{"/run/hwvtpm/hostd.sock", "the operators' door"},
 		{"/run/hwvtpm/guests/NAME.sock", "the doors of guests"},
-	}, "vtpmctl(1), coprocd(8), vhost-user-vtpm(1)"},
-	{"hwvtpm-libvirt-hook", 8, "start and stop the vTPMs of libvirt domains", [][2]string{
+	}, seeAlso: "vtpmctl(1), coprocd(8), vhost-user-vtpm(1), vtpm-control(8), vtpm-guest(8)"},
+	{program: "vtpm-control", section: 8, title: "authority of hosts and vTPMs", files: [][2]string{
+		{"/etc/hwvtpm/control.env", "CONTROL_FLAGS of vtpm-control.service"},
+		{"/var/lib/hwvtpm/control", "keys, certificates, records, audit log"},
+		{"/var/lib/hwvtpm/control/manufacturers", "certificates of makers of TPMs, put there by the operator"},
+	}, seeAlso: "vtpm-hostd(8), vtpm-guest(8), vtpmctl(1)"},
+	{program: "vtpm-guest", section: 8, title: "attest a virtual machine by its vTPM", files: [][2]string{
+		{"/var/lib/hwvtpm-guest", "the attestation key, of use in this vTPM only, and its certificate"},
+	}, seeAlso: "vtpm-control(8), vtpm-hostd(8), vtpmctl(1)"},
+	{program: "hwvtpm-swtpm", section: 8, title: "swtpm's command line over the slots of a coprocessor", files: [][2]string{
+		{"/etc/hwvtpm/swtpm.conf", "where coprocd is"},
+		{"libexec/hwvtpm/swtpm-compat", "the three names, for a PATH that libvirt is given"},
+	}, seeAlso: "vhost-user-vtpm(1), coprocd(8), swtpm(8)",
+		names: []string{"swtpm", "swtpm socket", "swtpm_setup", "swtpm_ioctl"},
+		exit:  "0 done; 1 failure."},
+	{program: "hwvtpm-libvirt-hook", section: 8, title: "start and stop the vTPMs of libvirt domains", files: [][2]string{
 		{"/etc/libvirt/hooks/qemu.d/hwvtpm", "what libvirt runs; flags are set there"},
 		{"/run/hwvtpm/vm/SLOT", "sockets of a machine and its backend"},
-	}, "vhost-user-vtpm(1), vtpmctl(1), virsh(1)"},
+	}, seeAlso: "vhost-user-vtpm(1), vtpmctl(1), virsh(1)"},
 }
 
 func main() {
@@ -68,26 +84,51 @@ func run(programs, out string) error {
 		return err
 	}
 	for _, p := range pages {
-		// Some print their help to stderr.
-		help, err := exec.Command(filepath.Join(programs, p.program), "--help").CombinedOutput()
+		text, err := p.ask(programs)
 		if err != nil {
-			return fmt.Errorf("%s --help: %w: %s", p.program, err, help)
+			return err
 		}
 		name := filepath.Join(out, fmt.Sprintf("%s.%d", p.program, p.section))
-		if err := os.WriteFile(name, []byte(p.render(string(help))), 0o644); err != nil {
+		if err := os.WriteFile(name, []byte(p.render(text)), 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// render makes the page.
-func (p page) render(help string) string {
+// ask has a program tell its help, under each of its names.
+func (p page) ask(programs string) ([]string, error) {
+	names := p.names
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	var all []string
+	for _, n := range names {
+		// Some print their help to stderr.
+		help, err := exec.Command(filepath.Join(programs, p.program), append(strings.Fields(n), "--help")...).CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("%s %s --help: %w: %s", p.program, n, err, help)
+		}
+		all = append(all, string(help))
+	}
+	return all, nil
+}
+
+// render makes the page of the program's helps, one for each of its names.
+func (p page) render(helps []string) string {
 	var w writer
 	w.line(".TH %s %d \"\" hwvtpm", strings.ToUpper(p.program), p.section)
 	w.line(".SH NAME\n%s \\- %s", escape(p.program), escape(p.title))
-	for _, b := range parse(help) {
-		w.block(b)
+	for i, help := range helps {
+		if i > 0 {
+			w.line(".SH %s", strings.ToUpper(escape(p.names[i])))
+		}
+		for _, b := range parse(help) {
+			w.block(b, i > 0)
+		}
+	}
+	if p.exit != "" {
+		w.line(".SH EXIT STATUS\n%s", escape(p.exit))
 	}
 	if len(p.files) > 0 {
 		w.line(".SH FILES")

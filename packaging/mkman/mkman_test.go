@@ -49,7 +49,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestRender(t *testing.T) {
-	got := page{program: "tool", section: 1, title: "do a thing", seeAlso: "other(1)"}.render(help)
+	got := page{program: "tool", section: 1, title: "do a thing", seeAlso: "other(1)"}.render([]string{help})
 	for _, want := range []string{
 		".TH TOOL 1 ", ".SH NAME\ntool \\- do a thing\n", ".SH SYNOPSIS\n.nf\n\\fBtool \\-\\-store \\fIDIR\\fB\\fR\n",
 		"\n\\&.no request here, and no \\eescape.\n", ".RS\n.TP\n\\fB\\-\\-mode", ".SH EXIT STATUS\n0 done;\n",
@@ -57,6 +57,23 @@ func TestRender(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
+	}
+}
+
+// A program with several names has a section for each, lists without a heading too.
+func TestRenderNames(t *testing.T) {
+	const second = "Usage: other DIR\n\nDoes more.\n\n  --flag X    of it\n  --help\n"
+	p := page{program: "tool", section: 8, seeAlso: "other(1)", exit: "0 done.", names: []string{"tool", "other thing"}}
+	got := p.render([]string{help, second})
+	for _, want := range []string{
+		".SH OTHER THING\n.nf\n\\fBother \\fIDIR\\fB\\fR\n.fi\n.PP\nDoes more.\n.SS Options\n.TP\n\\fB\\-\\-flag", ".SH EXIT STATUS\n0 done.\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	if n := strings.Count(got, ".SH SYNOPSIS"); n != 1 {
+		t.Errorf("%d synopses", n)
 	}
 }
 

@@ -32,14 +32,21 @@ func words(text string) string {
 	return `\fB` + argument.ReplaceAllString(escape(text), `\fI$0\fB`) + `\fR`
 }
 
-func (w *writer) block(b block) {
+// block writes a part of a help; inner ones stand in a section of their own.
+func (w *writer) block(b block, inner bool) {
 	switch {
 	case b.heading == "Usage":
-		w.line(".SH SYNOPSIS\n.nf")
+		if !inner {
+			w.line(".SH SYNOPSIS")
+		}
+		w.line(".nf")
 		for _, l := range b.text {
 			w.line("%s", words(l))
 		}
-		w.line(".fi\n.SH DESCRIPTION")
+		w.line(".fi")
+		if !inner {
+			w.line(".SH DESCRIPTION")
+		}
 	case b.heading == "Exit codes":
 		w.line(".SH EXIT STATUS")
 		w.text(b.text)

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The unit's command line, with the flags that its comment shows, is one that serves,
+// and systemd finds nothing wrong with the unit.
+func TestUnit(t *testing.T) {
+	text, err := os.ReadFile("vtpm-control.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	setting := func(pattern string) string {
+		m := regexp.MustCompile("(?m)" + pattern).FindSubmatch(text)
+		if m == nil {
+			t.Fatalf("the unit has no %s", pattern)
+		}
+		return string(m[1])
+	}
+	args := setting(`^ExecStart=\S+ (.*) \$CONTROL_FLAGS$`) + " " + setting(`^#   CONTROL_FLAGS=(.*)$`)
+	inv, err := parse(&console{out: io.Discard, err: io.Discard, getenv: os.Getenv}, strings.Fields(args))
+	if err == nil {
+		err = inv.checkServe()
+	}
+	if err != nil || inv.dir != defaultDir {
+		t.Fatalf("%s: %v", args, err)
+	}
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("no systemd-analyze here: systemd has not judged the unit")
+	}
+	path := filepath.Join(t.TempDir(), "vtpm-control.service")
+	unit := strings.ReplaceAll(string(text), "@BINDIR@/vtpm-control", "/bin/true")
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(unit, "hwvtpm-control\n", "root\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("systemd-analyze", "verify", "--man=no", path).CombinedOutput(); err != nil {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
