@@ -71,7 +71,7 @@ func (d daemon) start(ctx context.Context) error {
 // hook's output.
 func (d daemon) supervisor(cred *syscall.Credential, output, ready *os.File) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", "supervise", "--slot", d.slot, "--face", d.face,
-		"--run-dir", d.runDir, "--coproc", d.coproc, "--backend", d.backend)
+		"--run-dir", d.runDir, "--coproc", d.coproc, "--hostd", d.hostd, "--host-pcrs", d.hostPCR, "--backend", d.backend)
 	cmd.Args[0] = "hwvtpm-libvirt-hook"
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}

@@ -28,6 +28,8 @@ type config struct {
 	keyDir  string
 	logDir  string
 	coproc  string
+	hostd   string // socket, or empty
+	hostPCR string // mode, or empty
 	backend string
 	user    string
 	group   string
@@ -80,6 +82,9 @@ Of hook:
                        /var/lib/hwvtpm/keys)
   --coproc SPEC        the card, as vhost-user-vtpm takes it (default
                        coprocd:/run/hwvtpm/coprocd.sock)
+  --hostd SOCKET       vtpm-hostd, which tells what the host's TPM says; see
+  --host-pcrs MODE     vhost-user-vtpm, which takes both. A single machine's
+                       VTPM_FLAGS, with systemd, have the last word
   --backend PATH       the backend's program (default: vhost-user-vtpm beside this
                        program)
   --log-dir DIR        where backends log to, as SLOT.log, if not to systemd
@@ -94,8 +99,8 @@ Exit codes: 0 done, or nothing to do; 1 failure; 2 wrong command line.
 
 // commandFlags are the flags that each command takes.
 var commandFlags = map[string][]string{
-	"hook":      {"user", "group", "systemd", "key-dir", "coproc", "backend", "log-dir", "run-dir"},
-	"supervise": {"slot", "face", "coproc", "backend", "run-dir"},
+	"hook":      {"user", "group", "systemd", "key-dir", "coproc", "hostd", "host-pcrs", "backend", "log-dir", "run-dir"},
+	"supervise": {"slot", "face", "coproc", "hostd", "host-pcrs", "backend", "run-dir"},
 	"xml":       {"slot", "face", "run-dir"},
 	"recover":   {"if-lost", "run-dir"},
 }
@@ -112,6 +117,8 @@ func (c *config) flags() *flag.FlagSet {
 	fs.StringVar(&c.systemd, "systemd", "auto", "")
 	fs.StringVar(&c.keyDir, "key-dir", "/var/lib/hwvtpm/keys", "")
 	fs.StringVar(&c.coproc, "coproc", "coprocd:/run/hwvtpm/coprocd.sock", "")
+	fs.StringVar(&c.hostd, "hostd", "", "")
+	fs.StringVar(&c.hostPCR, "host-pcrs", "", "")
 	fs.StringVar(&c.backend, "backend", "", "")
 	fs.StringVar(&c.logDir, "log-dir", "/var/log/hwvtpm", "")
 	fs.StringVar(&c.runDir, "run-dir", "/run/hwvtpm", "")
@@ -175,6 +182,10 @@ func (c *config) check() error {
 	}
 	if c.systemd != "auto" && c.systemd != "off" {
 		return fmt.Errorf("--systemd %q is not auto or off", c.systemd)
+	}
+	// They are words among others in a unit's environment.
+	if strings.ContainsAny(c.hostd+c.hostPCR, " \t\n\"'\\$") {
+		return errors.New("--hostd or --host-pcrs has characters that are not ordinary")
 	}
 	// It becomes part of QEMU's options, and of XML.
 	if !filepath.IsAbs(c.runDir) || strings.ContainsAny(c.runDir, `,'"<>&`) {

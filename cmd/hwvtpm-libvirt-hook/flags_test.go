@@ -22,6 +22,8 @@ func TestParseArgs(t *testing.T) {
 		{"hook --systemd on -- vm1 prepare begin -", "--systemd"},
 		{"hook --run-dir run -- vm1 prepare begin -", "--run-dir"},
 		{"hook --run-dir /run/a,b -- vm1 prepare begin -", "--run-dir"},
+		{"hook --hostd /run/h --host-pcrs off -- vm1 prepare begin -", ""},
+		{"xml --slot vm1 --hostd /run/h", "--hostd"},
 		{"xml --slot vm1", ""},
 		{"xml --slot vm1 --face emulator", ""},
 		{"xml --slot vm1 --face crb", "--face"},
@@ -39,6 +41,23 @@ func TestParseArgs(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tc.bad)
 			}
 		})
+	}
+}
+
+// TestFaceFlags: what is the same for all machines, and what is not.
+func TestFaceFlags(t *testing.T) {
+	c := config{slot: "vm1", face: faceVirtio, runDir: "/run/x"}
+	if got, want := c.faceFlags(), "--socket-path /run/x/vm/vm1/vtpm.sock --qmp /run/x/vm/vm1/qmp.sock"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	c.face, c.hostd, c.hostPCR = faceEmulator, "/run/h", "map"
+	if got, want := c.faceFlags(), "--tpm-emulator-socket /run/x/vm/vm1/vtpm.sock --hostd /run/h --host-pcrs map"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, word := range []string{"a b", "a\tb", "$a", "a\\"} {
+		if _, err := parseArgs([]string{"hook", "--hostd", word, "--", "vm1", "prepare", "begin", "-"}, &bytes.Buffer{}); err == nil {
+			t.Errorf("--hostd %q is taken", word)
+		}
 	}
 }
 

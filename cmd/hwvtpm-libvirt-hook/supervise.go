@@ -26,13 +26,20 @@ const saidReady = "ready"
 // restartPause is the time between the end of a backend and the start of the next.
 const restartPause = 500 * time.Millisecond
 
-// faceFlags are the flags of the backend that differ between the faces, for one
-// word each: a slot's folder has no spaces in its name.
+// faceFlags are the flags of the backend that differ between machines, with a space
+// between words: there is none in the name of a slot's folder.
 func (c config) faceFlags() string {
+	flags := "--socket-path " + c.path(socketName) + " --qmp " + c.path(monitorName)
 	if c.face == faceEmulator {
-		return "--tpm-emulator-socket " + c.path(socketName)
+		flags = "--tpm-emulator-socket " + c.path(socketName)
 	}
-	return "--socket-path " + c.path(socketName) + " --qmp " + c.path(monitorName)
+	if c.hostd != "" {
+		flags += " --hostd " + c.hostd
+	}
+	if c.hostPCR != "" {
+		flags += " --host-pcrs " + c.hostPCR
+	}
+	return flags
 }
 
 // supervise runs the backend until it is told to end, starts it again when it

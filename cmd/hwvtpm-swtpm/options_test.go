@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"hwvtpm/internal/cli"
+	"hwvtpm/vtpm/hostdoor"
 )
 
 // quietConsole is a console without an environment.
@@ -156,6 +157,26 @@ func TestSlotName(t *testing.T) {
 	}
 }
 
+// TestHostSettings: a machine here may have firmware that measures.
+func TestHostSettings(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "conf")
+	for text, want := range map[string]hostdoor.Mode{
+		"":                                hostdoor.ModeOff,
+		"hostd = /h":                      hostdoor.ModeEvidence,
+		"hostd = /h\nhost-pcrs = map":     hostdoor.ModeMap,
+		"host-pcrs = off\nhostd = /h":     hostdoor.ModeOff,
+		"hostd = /h\nhost-pcrs = perhaps": "",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := readSettings(func(name string) string { return map[string]string{"HWVTPM_SWTPM_CONF": file}[name] })
+		if s.host != want || (err != nil) != (want == "") {
+			t.Errorf("settings %q: mode %q, %v, want %q", text, s.host, err, want)
+		}
+	}
+}
+
 func TestSettings(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "conf")
 	for _, tc := range []struct{ text, env, want string }{
@@ -164,6 +185,7 @@ func TestSettings(t *testing.T) {
 		{"socket = none", "", ""},
 		{"socket = /a\nsocke = /b", "", "error"},
 		{"socket", "", "error"},
+		{"socket = /a\nhost-pcrs = evidence", "", "error"}, // by whom
 	} {
 		if err := os.WriteFile(file, []byte(tc.text), 0o600); err != nil {
 			t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"hwvtpm/vtpm/hostdoor"
 )
 
 const (
@@ -20,7 +22,9 @@ const (
 type settings struct {
 	socket string // of coprocd; empty: a card in each state directory
 	engine string // the simulated card's program; empty: the default
-	chosen bool   // the operator said which card, rather than nothing
+	hostd  string // socket of vtpm-hostd, or empty
+	host   hostdoor.Mode
+	chosen bool // the operator said which card, rather than nothing
 }
 
 // readSettings reads the file of settings, and the environment, which wins.
@@ -33,6 +37,10 @@ func readSettings(getenv func(string) string) (settings, error) {
 	}
 	if err := s.read(path); err != nil && !(errors.Is(err, fs.ErrNotExist) && path == defaultSettings) {
 		return s, fmt.Errorf("settings: %w", err)
+	}
+	var err error
+	if s.host, err = hostdoor.ChooseMode(string(s.host), s.hostd, true); err != nil {
+		return s, fmt.Errorf("settings: %s: host-pcrs: %w", path, err)
 	}
 	if v := getenv("HWVTPM_SOCKET"); v != "" {
 		s.setSocket(v)
@@ -74,8 +82,12 @@ func (s *settings) read(path string) error {
 			s.setSocket(value)
 		case name == "engine":
 			s.engine = value
+		case name == "hostd":
+			s.hostd = value
+		case name == "host-pcrs":
+			s.host = hostdoor.Mode(value)
 		default:
-			return fmt.Errorf("%s:%d: %q is not socket or engine", path, n, name)
+			return fmt.Errorf("%s:%d: %q is not socket, engine, hostd or host-pcrs", path, n, name)
 		}
 	}
 	return lines.Err()

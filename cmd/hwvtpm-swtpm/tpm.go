@@ -19,6 +19,7 @@ import (
 	"hwvtpm/coproc/coprocd"
 	"hwvtpm/coproc/sim"
 	"hwvtpm/vtpm/emulator"
+	"hwvtpm/vtpm/hostdoor"
 )
 
 // cardTimeout bounds the opening of a slot.
@@ -29,6 +30,7 @@ type tpm struct {
 	card coproc.Device
 	name string
 	slot coproc.Slot // nil: somebody else has it
+	host *hostdoor.Host
 }
 
 // openTPM opens the TPM of dir, which is at p. With coproc.ErrInUse there is a
@@ -40,15 +42,17 @@ func openTPM(ctx context.Context, s settings, dir string, p place, log hclog.Log
 	if err != nil {
 		return nil, err
 	}
-	slot, err := card.OpenSlot(ctx, name)
+	h := hostdoor.NewHost(s.host, s.hostd, log.Named("host"))
+	slot, err := h.Open(ctx, card, name)
 	if err != nil && !errors.Is(err, coproc.ErrInUse) {
 		return nil, errors.Join(err, card.Close())
 	}
-	return &tpm{card: card, name: name, slot: slot}, err
+	return &tpm{card: card, name: name, slot: slot, host: h}, err
 }
 
-// openFree opens the TPM of dir, and fails if somebody has it.
+// openFree opens the TPM of dir for no machine, and fails if somebody has it.
 func openFree(ctx context.Context, s settings, dir string, p place, log hclog.Logger) (*tpm, error) {
+	s.host = hostdoor.ModeOff
 	t, err := openTPM(ctx, s, dir, p, log)
 	if err != nil && t != nil {
 		return nil, errors.Join(err, t.Close())
@@ -65,7 +69,7 @@ func (t *tpm) holder() *emulator.Holder {
 			first = nil
 			return s, nil
 		}
-		return t.card.OpenSlot(ctx, t.name)
+		return t.host.Open(ctx, t.card, t.name)
 	})
 }
 

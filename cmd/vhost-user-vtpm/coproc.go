@@ -16,20 +16,21 @@ import (
 	"hwvtpm/coproc/pcie"
 	"hwvtpm/coproc/sim"
 	"hwvtpm/vtpm/emulator"
+	"hwvtpm/vtpm/hostdoor"
 )
 
 // openTimeout bounds the start of the coprocessor.
 const openTimeout = 30 * time.Second
 
 // openSlot opens the coprocessor and the slot that the TPM lives in.
-func openSlot(ctx context.Context, cfg config, h *host, log hclog.Logger) (coproc.Device, coproc.Slot, error) {
+func openSlot(ctx context.Context, cfg config, h *hostdoor.Host, log hclog.Logger) (coproc.Device, coproc.Slot, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	card, name, err := openCard(cfg, log.Named("coproc"))
 	if err != nil {
 		return nil, nil, err
 	}
-	slot, err := h.open(ctx, card, name)
+	slot, err := h.Open(ctx, card, name)
 	if cfg.emulator {
 		slot, err = lend(h, card, name, slot, err)
 	}
@@ -42,7 +43,7 @@ func openSlot(ctx context.Context, cfg config, h *host, log hclog.Logger) (copro
 // lend makes of a slot that was opened, or not, one that is only held while a
 // machine needs it: another process may have it now, from which that machine is
 // about to come.
-func lend(h *host, card coproc.Device, name string, slot coproc.Slot, err error) (coproc.Slot, error) {
+func lend(h *hostdoor.Host, card coproc.Device, name string, slot coproc.Slot, err error) (coproc.Slot, error) {
 	switch {
 	case err == nil:
 		err = slot.Close()
@@ -55,7 +56,7 @@ func lend(h *host, card coproc.Device, name string, slot coproc.Slot, err error)
 	return emulator.NewHolder(func(ctx context.Context) (coproc.Slot, error) {
 		ctx, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
-		return h.open(ctx, card, name)
+		return h.Open(ctx, card, name)
 	}), nil
 }
 

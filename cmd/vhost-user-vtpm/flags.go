@@ -13,6 +13,7 @@ import (
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/vtpm"
+	"hwvtpm/vtpm/hostdoor"
 )
 
 // config is the command line, checked.
@@ -32,8 +33,8 @@ type config struct {
 	qmpPath    string
 	policy     vtpm.ResetPolicy
 	runName    string
-	hostPCRs   string // what the TPM shows of its host
-	hostd      string // socket of the host's daemon, or empty
+	hostPCRs   hostdoor.Mode // what the TPM shows of its host
+	hostd      string        // socket of the host's daemon, or empty
 	layouts    vtpm.Layout
 	packed     bool
 	metrics    string // address, or none
@@ -150,7 +151,7 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 		}
 	}
 	var c config
-	var fd, emulatorPath, coprocSpec, policy, layout, packed, curves, mode string
+	var fd, emulatorPath, coprocSpec, policy, layout, packed, curves, mode, hostPCRs string
 	fs := flag.NewFlagSet("vhost-user-vtpm", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
@@ -166,7 +167,7 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 	fs.StringVar(&c.qmpPath, "qmp", "", "")
 	fs.StringVar(&policy, "reset-policy", "", "")
 	fs.StringVar(&c.runName, "run-id", "", "")
-	fs.StringVar(&c.hostPCRs, "host-pcrs", "", "")
+	fs.StringVar(&hostPCRs, "host-pcrs", "", "")
 	fs.StringVar(&c.hostd, "hostd", "", "")
 	fs.StringVar(&layout, "layout", "both", "")
 	fs.StringVar(&packed, "packed", "on", "")
@@ -192,7 +193,7 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 		c.setCoproc(coprocSpec),
 		setSwitch(&c.fastCurves, "fast-curves", curves),
 		c.setPolicy(policy),
-		c.setHost(),
+		c.setHost(hostPCRs),
 		c.setLayouts(layout),
 		setSwitch(&c.packed, "packed", packed),
 		c.checkLog(),
@@ -294,6 +295,13 @@ func (c *config) setPolicy(policy string) error {
 func (c *config) setLayouts(layout string) (err error) {
 	if c.layouts, err = vtpm.ParseLayout(layout); err != nil {
 		return fmt.Errorf("--layout: %w", err)
+	}
+	return nil
+}
+
+func (c *config) setHost(choice string) (err error) {
+	if c.hostPCRs, err = hostdoor.ChooseMode(choice, c.hostd, c.emulator); err != nil {
+		return fmt.Errorf("--host-pcrs, --hostd: %w", err)
 	}
 	return nil
 }

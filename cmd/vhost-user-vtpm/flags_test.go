@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"hwvtpm/vtpm"
+	"hwvtpm/vtpm/hostdoor"
 )
 
 func TestParseArgs(t *testing.T) {
@@ -21,7 +22,7 @@ func TestParseArgs(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config{socketPath: "s", socketMode: 0o660, fd: -1, simDir: "d", engine: "e", fastCurves: true, qmpPath: "q",
-		policy: vtpm.PolicyQMP, runName: "r", hostPCRs: hostOff, layouts: vtpm.LayoutPlain, logLevel: "info", logFormat: "text"}
+		policy: vtpm.PolicyQMP, runName: "r", hostPCRs: hostdoor.ModeOff, layouts: vtpm.LayoutPlain, logLevel: "info", logFormat: "text"}
 	if c != want {
 		t.Errorf("parseArgs = %+v, want %+v", c, want)
 	}

@@ -21,6 +21,7 @@ import (
 	"hwvtpm/vhostuser"
 	"hwvtpm/virtqueue"
 	"hwvtpm/vtpm"
+	"hwvtpm/vtpm/hostdoor"
 )
 
 func newLogger(cfg config) hclog.Logger {
@@ -69,7 +70,10 @@ func run(ctx context.Context, cfg config) (err error) {
 	}
 	// The coprocessor comes first: QEMU must not find a socket behind which
 	// no TPM can be.
-	h := newHost(cfg, log)
+	if cfg.hostPCRs == hostdoor.ModeOff {
+		log.Info("PCR 0-7 are the virtual machine's own, and its TPM says nothing of its host", "hostd", cfg.hostd)
+	}
+	h := hostdoor.NewHost(cfg.hostPCRs, cfg.hostd, log.Named("host"))
 	card, slot, err := openSlot(ctx, cfg, h, log)
 	if err != nil {
 		return err

@@ -4,6 +4,6 @@
 // host's daemon (vtpm-hostd) what the host's hardware TPM says: which PCRs to map
 // into the machine's TPM, and which evidence of the host's boot to put beside them.
 //
-// The device links it, so it has nothing but the standard library, package door and
-// package coproc.
+// [Host] does what a device needs of that. The device links it, so it has nothing but
+// the standard library, a logger, package door and package coproc.
 package hostdoor
