@@ -30,6 +30,8 @@ type slotJSON struct {
 	WorkerPID  uint32     `json:"worker-pid,omitempty"`
 	AccessKey  string     `json:"access-key"` // public half, base64
 	EKDigest   string     `json:"ek-digest"`
+
+	EKCertificates []certificateJSON `json:"ek-certificates,omitempty"` // of slot show, for administrators
 }
 
 func slotOf(i abi.SlotInfo) slotJSON {
@@ -82,8 +84,9 @@ func (inv *invocation) printList(all []abi.SlotInfo) error {
 	return w.Flush()
 }
 
-func (inv *invocation) printSlot(i abi.SlotInfo) error {
+func (inv *invocation) printSlot(i abi.SlotInfo, certs ...certificateJSON) error {
 	s := slotOf(i)
+	s.EKCertificates = certs
 	if inv.json {
 		return inv.printJSON(s)
 	}
@@ -97,7 +100,11 @@ func (inv *invocation) printSlot(i abi.SlotInfo) error {
 	if s.WorkerPID != 0 {
 		rows = append(rows, [2]string{"worker", fmt.Sprintf("process %d", s.WorkerPID)})
 	}
-	return inv.printRows(append(rows, [2]string{"access key", s.AccessKey}, [2]string{"EK digest", s.EKDigest}))
+	rows = append(rows, [2]string{"access key", s.AccessKey}, [2]string{"EK digest", s.EKDigest})
+	for _, c := range certs {
+		rows = append(rows, [2]string{"EK " + c.Handle, c.String()})
+	}
+	return inv.printRows(rows)
 }
 
 func (inv *invocation) printRows(rows [][2]string) error {

@@ -44,6 +44,9 @@ Slots:
   slot destroy NAME       destroy a slot for ever; there must be no client
     --yes                 don't ask
     --receipt FILE        keep the card's signed receipt in a new FILE
+  slot certify NAME       have the card certify the endorsement keys of a slot, and
+                          write the certificates into the TPM; its machine has
+                          to be shut down
   slot park NAME          put the TPM of an open slot to rest until it is used
   slot lock NAME          let nobody open the slot
   slot unlock NAME        undo lock
@@ -164,6 +167,7 @@ var commands = []command{
 	{"slot create", 1, []string{"keys", "banks", "access-key", "key-dir"}, (*invocation).create},
 	{"slot clone", 2, []string{"keys", "banks", "access-key", "key-dir", "new-identity"}, (*invocation).clone},
 	{"slot destroy", 1, []string{"yes", "receipt"}, (*invocation).destroy},
+	{"slot certify", 1, nil, (*invocation).certify},
 	{"slot park", 1, nil, (*invocation).park},
 	{"slot lock", 1, nil, (*invocation).lock},
 	{"slot unlock", 1, nil, (*invocation).unlock},

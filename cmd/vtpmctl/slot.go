@@ -48,8 +48,22 @@ func (inv *invocation) list(ctx context.Context) error {
 }
 
 func (inv *invocation) show(ctx context.Context) error {
-	return inv.withSlot(ctx, func(_ context.Context, _ *admin.Client, info abi.SlotInfo) error {
-		return inv.printSlot(info)
+	return inv.withSlot(ctx, func(ctx context.Context, c *admin.Client, info abi.SlotInfo) error {
+		certs, err := certificates(ctx, c, info)
+		if err != nil {
+			return err
+		}
+		return inv.printSlot(info, certs...)
+	})
+}
+
+// certify certifies a slot's endorsement keys, and shows the slot as it is then.
+func (inv *invocation) certify(ctx context.Context) error {
+	return inv.withSlot(ctx, func(ctx context.Context, c *admin.Client, info abi.SlotInfo) error {
+		if err := c.Certify(ctx, info); err != nil {
+			return err
+		}
+		return inv.show(ctx)
 	})
 }
 

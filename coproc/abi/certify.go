@@ -64,6 +64,20 @@ func CertificateIndex(handle uint32) uint32 {
 	return 0
 }
 
+// EKHandles are where the endorsement keys of the set are persistent, in the order
+// of the set.
+func (k Keys) EKHandles() (handles []uint32) {
+	for _, ek := range []struct {
+		key    Keys
+		handle uint32
+	}{{KeyRSAEK, 0x81010001}, {KeyP256EK, 0x8101000a}, {KeyP384EK, 0x81010016}} {
+		if k&ek.key != 0 {
+			handles = append(handles, ek.handle)
+		}
+	}
+	return handles
+}
+
 // EKCertificate is the answer to OpEKCertificate. Nothing in it is secret.
 //
 //	 0                4                8

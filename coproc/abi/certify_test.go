@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -48,6 +49,16 @@ func TestCertificateIndex(t *testing.T) {
 	} {
 		if got := CertificateIndex(handle); got != want {
 			t.Errorf("CertificateIndex(%#x) = %#x, want %#x", handle, got, want)
+		}
+	}
+}
+
+func TestEKHandles(t *testing.T) {
+	for keys, want := range map[Keys][]uint32{
+		0: nil, KeySRK: nil, DefaultKeys: {0x81010001, 0x8101000a, 0x81010016}, KeyP384EK | KeySRK: {0x81010016},
+	} {
+		if got := keys.EKHandles(); !slices.Equal(got, want) {
+			t.Errorf("EKHandles of %v = %x, want %x", keys, got, want)
 		}
 	}
 }

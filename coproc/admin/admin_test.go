@@ -187,6 +187,62 @@ func TestStatements(t *testing.T) {
 	}
 }
 
+func TestCertificates(t *testing.T) {
+	s, c := client(t)
+	ctx := t.Context()
+	info, err := c.Create(ctx, request("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const handle = 0x81010001
+	if got, err := c.EKCertificate(ctx, info, handle); err != nil || string(got.Public) != "public area" || len(got.DER) != 0 {
+		t.Errorf("EKCertificate of a slot that has none: %+v, %v", got, err)
+	}
+	if err := c.Certify(ctx, info); err == nil || s.Card.Certificates() != nil {
+		t.Errorf("Certify by a card without certificates: %v", err)
+	}
+	for name, chain := range map[string][][]byte{"nothing": nil, "empty": {nil, {}}, "long": {make([]byte, 3000), make([]byte, 1097)}} {
+		if err := c.SetCertificates(ctx, chain); err == nil || s.Card.Certificates() != nil {
+			t.Errorf("SetCertificates of %s: %v", name, err)
+		}
+	}
+	if err := c.SetCertificates(ctx, [][]byte{[]byte("one"), []byte("two")}); err != nil || string(s.Card.Certificates()) != "onetwo" {
+		t.Errorf("SetCertificates: %v, the card has %q", err, s.Card.Certificates())
+	}
+	if err := c.Certify(ctx, info); err != nil {
+		t.Errorf("Certify: %v", err)
+	}
+	if got, err := c.EKCertificate(ctx, info, handle); err != nil || string(got.DER) != "certificate by onetwo" || got.Index != abi.IndexRSAEK {
+		t.Errorf("EKCertificate = %+v, %v", got, err)
+	}
+	if _, err := c.EKCertificate(ctx, info, handle+1); !errors.Is(err, coproc.ErrNotFound) {
+		t.Errorf("EKCertificate of no key: %v, want ErrNotFound", err)
+	}
+	s.Hook(func(sub abi.Submission, a *coprocdtest.Answer) {
+		if sub.Op == abi.OpEKCertificate {
+			other := abi.AppendEKCertificate(nil, &abi.EKCertificate{Handle: handle + 1})
+			a.Packets[0] = coprocdtest.Completion(sub, abi.StatusOK, other)
+		}
+	})
+	if _, err := c.EKCertificate(ctx, info, handle); !errors.Is(err, abi.ErrMalformed) {
+		t.Errorf("answer about another key: %v, want ErrMalformed", err)
+	}
+}
+
+// TestHealthStatementFor: the nonce is the caller's.
+func TestHealthStatementFor(t *testing.T) {
+	_, c := client(t)
+	nonce := [32]byte{1, 2, 3}
+	st, _, err := c.HealthStatementFor(t.Context(), nonce)
+	if err != nil || st.Nonce != nonce {
+		t.Errorf("HealthStatementFor = %+v, %v", st, err)
+	}
+	_, err = abi.VerifyStatement(st.Key.Public, st.Raw)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // resign has the card sign what answers sub, but for one change.
 func resign(t *testing.T, s *coprocdtest.Server, sub abi.Submission, change func(*abi.Statement)) []byte {
 	r, err := abi.ParseStatementRequest(sub.Payload)

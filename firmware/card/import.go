@@ -4,6 +4,7 @@ package card
 
 import (
 	"context"
+	"slices"
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/firmware/wire"
@@ -58,14 +59,11 @@ func (c *Card) takeOver(ctx context.Context, req *abi.SlotCreate, state []byte) 
 
 // keysAt gives the endorsement keys that were found, by their handles.
 func keysAt(eks []abi.EK) (keys abi.Keys) {
-	for _, ek := range eks {
-		switch ek.Handle {
-		case 0x81010001:
-			keys |= abi.KeyRSAEK
-		case 0x8101000a:
-			keys |= abi.KeyP256EK
-		case 0x81010016:
-			keys |= abi.KeyP384EK
+	for flag := abi.Keys(1); flag <= abi.DefaultKeys; flag <<= 1 {
+		for _, handle := range flag.EKHandles() {
+			if slices.ContainsFunc(eks, func(ek abi.EK) bool { return ek.Handle == handle }) {
+				keys |= flag
+			}
 		}
 	}
 	return keys

@@ -26,6 +26,7 @@ type Card struct {
 	slots map[uint32]*Slot
 	next  uint32
 	last  string // reason of the last adoption
+	chain []byte // certificates that it was given
 }
 
 func newCard(t testing.TB) *Card {
@@ -57,6 +58,13 @@ func (c *Card) Slot(name string) *Slot {
 		}
 	}
 	return nil
+}
+
+// Certificates are those that the card was given.
+func (c *Card) Certificates() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.chain
 }
 
 // Reason is that of the last adoption.

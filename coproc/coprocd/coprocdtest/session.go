@@ -3,6 +3,7 @@
 package coprocdtest
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 
@@ -41,6 +42,11 @@ func (s *session) execute(sub abi.Submission) (abi.Status, []byte, []int) {
 		return s.byName(sub)
 	case abi.OpStatement:
 		return s.statement(sub)
+	case abi.OpCardCertify:
+		s.card.mu.Lock()
+		defer s.card.mu.Unlock()
+		s.card.chain = bytes.Clone(sub.Payload)
+		return abi.StatusOK, nil, nil
 	}
 	return s.bySlot(sub)
 }
@@ -103,6 +109,10 @@ func (s *session) bySlot(sub abi.Submission) (abi.Status, []byte, []int) {
 		return abi.StatusOK, nil, nil
 	case abi.OpSlotClone:
 		return s.create(sub.Payload)
+	case abi.OpSlotCertify:
+		return s.certify(slot)
+	case abi.OpEKCertificate:
+		return slot.certificate(sub.Payload)
 	case abi.OpSlotDestroy:
 		return s.destroy(slot, sub.Payload)
 	}
@@ -129,6 +139,20 @@ func (s *session) open(slot *Slot, payload []byte) (abi.Status, []byte, []int) {
 		return refuse(abi.StatusInUse, "another client has the slot open")
 	}
 	return abi.StatusOK, nil, files
+}
+
+// certify gives the slot's key a certificate: bytes that stand for one.
+func (s *session) certify(slot *Slot) (abi.Status, []byte, []int) {
+	switch {
+	case slot.Info().Life == abi.LifeLive:
+		return refuse(abi.StatusInUse, "slot is open")
+	case s.card.Certificates() == nil:
+		return refuse(abi.StatusOrder, "the card has no certificates")
+	}
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	slot.der = append([]byte("certificate by "), s.card.Certificates()...)
+	return abi.StatusOK, nil, nil
 }
 
 func (s *session) destroy(slot *Slot, payload []byte) (abi.Status, []byte, []int) {

@@ -30,6 +30,7 @@ type Slot struct {
 	count    uint32
 	seq      uint64 // of the last command, answered by count
 	commands [][]byte
+	der      []byte // certificate of its endorsement key
 }
 
 // Info describes the slot.
@@ -70,6 +71,21 @@ func (s *Slot) setLocked(locked bool) {
 
 func (s *Slot) eks() []abi.EK {
 	return []abi.EK{{Handle: 0x81010001, Name: append([]byte{0, 0x0b}, make([]byte, 32)...)}}
+}
+
+// certificate answers OpEKCertificate.
+func (s *Slot) certificate(payload []byte) (abi.Status, []byte, []int) {
+	handle, err := abi.ParseHandle(payload)
+	if err != nil || handle != s.eks()[0].Handle {
+		return refuse(abi.StatusNoSlot, "the slot has no such key")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := abi.EKCertificate{Handle: handle, Public: []byte("public area"), DER: s.der}
+	if s.der != nil {
+		c.Index = abi.CertificateIndex(handle)
+	}
+	return abi.StatusOK, abi.AppendEKCertificate(nil, &c), nil
 }
 
 // open gives the client's ends of a new channel, or nil if there is one.
