@@ -42,29 +42,27 @@ var (
 		"\xcb\x47\xba\x09\x69\x96\x46\x15\x0f\x9f\xc0\x00\xf3\xf8\x0e\x12")
 )
 
-// high is what the templates of the profile's high range have in common.
-func high(hash tpm2.TPMIAlgHash, policy []byte) tpm2.TPMTPublic {
+// high is a template of the profile's high range: keys with a password, empty, for
+// their use, and PolicyB for what needs more.
+func high(hash tpm2.TPMIAlgHash, policy []byte, alg tpm2.TPMIAlgPublic, parameters tpm2.TPMUPublicParms, unique tpm2.TPMUPublicID) tpm2.TPMTPublic {
 	return tpm2.TPMTPublic{
-		NameAlg: hash, AuthPolicy: tpm2.TPM2BDigest{Buffer: policy},
+		Type: alg, NameAlg: hash, AuthPolicy: tpm2.TPM2BDigest{Buffer: policy},
 		ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true,
 			UserWithAuth: true, AdminWithPolicy: true, Restricted: true, Decrypt: true},
+		Parameters: parameters, Unique: unique,
 	}
 }
 
 func highECC(curve tpm2.TPMECCCurve, hash tpm2.TPMIAlgHash, aes tpm2.TPMKeyBits, policy []byte) tpm2.TPMTPublic {
-	t := high(hash, policy)
-	t.Type = tpm2.TPMAlgECC
-	t.Parameters = tpm2.NewTPMUPublicParms(t.Type, &tpm2.TPMSECCParms{Symmetric: aesCFB(aes), CurveID: curve})
-	t.Unique = tpm2.NewTPMUPublicID(t.Type, &tpm2.TPMSECCPoint{})
-	return t
+	parameters := tpm2.TPMSECCParms{Symmetric: aesCFB(aes), CurveID: curve}
+	return high(hash, policy, tpm2.TPMAlgECC, tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &parameters),
+		tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{}))
 }
 
 func highRSA(bits tpm2.TPMKeyBits, hash tpm2.TPMIAlgHash, aes tpm2.TPMKeyBits, policy []byte) tpm2.TPMTPublic {
-	t := high(hash, policy)
-	t.Type = tpm2.TPMAlgRSA
-	t.Parameters = tpm2.NewTPMUPublicParms(t.Type, &tpm2.TPMSRSAParms{Symmetric: aesCFB(aes), KeyBits: bits})
-	t.Unique = tpm2.NewTPMUPublicID(t.Type, &tpm2.TPM2BPublicKeyRSA{})
-	return t
+	parameters := tpm2.TPMSRSAParms{Symmetric: aesCFB(aes), KeyBits: bits}
+	return high(hash, policy, tpm2.TPMAlgRSA, tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &parameters),
+		tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{}))
 }
 
 func aesCFB(bits tpm2.TPMKeyBits) tpm2.TPMTSymDefObject {
