@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 
 	"github.com/google/go-tpm/tpm2"
-	"github.com/google/go-tpm/tpm2/transport"
 )
 
 // Write writes an NV index as a card's firmware does.
@@ -49,41 +48,18 @@ func (r *Rig) Extend(pcr tpm2.TPMHandle) {
 func (r *Rig) Loaded() int {
 	r.t.Helper()
 	n := 0
-	for _, first := range []uint32{0x02000000, 0x03000000, firstObject} {
-		list, err := handles(r.TPM, first)
+	for _, first := range []uint32{0x02000000, 0x03000000, 0x80000000} {
+		c, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: first, PropertyCount: 64}.Execute(r.TPM)
 		r.fatal(err)
-		n += len(list)
+		list, err := c.CapabilityData.Data.Handles()
+		r.fatal(err)
+		n += len(list.Handle)
 	}
 	return n
 }
 
-const firstObject = 0x80000000
-
-func handles(tpm transport.TPM, first uint32) ([]tpm2.TPMHandle, error) {
-	c, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: first, PropertyCount: 64}.Execute(tpm)
-	if err != nil {
-		return nil, err
-	}
-	list, err := c.CapabilityData.Data.Handles()
-	if err != nil {
-		return nil, err
-	}
-	return list.Handle, nil
-}
-
-// flush drops all objects.
-func (r *Rig) flush() {
-	list, err := handles(r.Bus, firstObject)
-	if err != nil {
-		return // the test has ended
-	}
-	for _, h := range list {
-		_, _ = tpm2.FlushContext{FlushHandle: h}.Execute(r.Bus)
-	}
-}
-
-// Listen has the TPM take commands from a UNIX socket, and gives its path. What a
-// connection has loaded goes when it ends, as with the kernel's resource manager.
+// Listen has the TPM take commands from a UNIX socket, of one client at a time, and
+// gives its path.
 func (r *Rig) Listen() string {
 	r.t.Helper()
 	dir, err := os.MkdirTemp("", "guest") // short, for the socket's name
@@ -98,14 +74,13 @@ func (r *Rig) Listen() string {
 			if err != nil {
 				return
 			}
-			go r.talk(c)
+			r.talk(c)
 		}
 	}()
 	return l.Addr().String()
 }
 
 func (r *Rig) talk(c net.Conn) {
-	defer r.flush()
 	defer c.Close()
 	for head := make([]byte, 10); ; {
 		if _, err := io.ReadFull(c, head); err != nil {
