@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -118,6 +119,10 @@ func TestHierarchyAuth(t *testing.T) {
 	for _, auth := range [][]byte{owner, endorsement} {
 		if bytes.Contains(r.bus.heard, auth) {
 			t.Errorf("%q was on the bus", auth)
+		}
+		bytesOf := strings.Trim(fmt.Sprint(auth), "[]")
+		if all := fmt.Sprintf("%+v %v %s", h, *h.opts, h.opts); strings.Contains(all, string(auth)) || strings.Contains(all, bytesOf) {
+			t.Errorf("%q is printed", auth)
 		}
 	}
 	r.empty("with authorizations")

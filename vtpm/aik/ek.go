@@ -233,7 +233,7 @@ func keyBits(spki []byte) ([]byte, error) {
 		Algorithm asn1.RawValue
 		Key       asn1.BitString
 	}
-	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) != 0 {
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
 		return nil, fmt.Errorf("its public key cannot be read: %w", err)
 	}
 	return info.Key.RightAlign(), nil

@@ -36,6 +36,9 @@ type Options struct {
 	OwnerAuth, EndorsementAuth []byte
 }
 
+// Format implements fmt.Formatter, so that no verb shows the authorization values.
+func (o Options) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "options of key type %d", o.Key) }
+
 func (o *Options) validate() error {
 	if o.Key != ECCP256 && o.Key != RSA2048 {
 		return fmt.Errorf("no such key type: %d", o.Key)
@@ -58,11 +61,11 @@ func OpenTPM(address string) (transport.TPMCloser, error) {
 }
 
 // Host is a system's TPM with the system's attestation key: a host's, or, inside of a
-// virtual machine, the machine's. All methods may be called
-// from any goroutine; operations take turns, in no order.
+// virtual machine, the machine's. All methods may be called from any goroutine;
+// operations take turns, in no order.
 type Host struct {
 	dir  string
-	opts Options
+	opts *Options // a pointer, so that nothing prints what is in it
 	key  *key
 
 	closed chan struct{}
@@ -88,7 +91,7 @@ func Open(tpm transport.TPM, dir string, opts Options) (*Host, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("aik: %w", err)
 	}
-	h := &Host{dir: dir, opts: opts, closed: make(chan struct{}), turn: make(chan struct{}, 1), tpm: &lane{tpm: tpm}}
+	h := &Host{dir: dir, opts: &opts, closed: make(chan struct{}), turn: make(chan struct{}, 1), tpm: &lane{tpm: tpm}}
 	h.turn <- struct{}{}
 	err := h.do(context.Background(), func(t *lane) (err error) {
 		if h.limit, err = inputBuffer(t); err != nil {

@@ -91,7 +91,7 @@ func FuzzAnswers(f *testing.F) {
 		if h, err := Open(raw(answer), t.TempDir(), Options{}); err == nil {
 			t.Errorf("opened %v", h.Public())
 		}
-		h := &Host{dir: t.TempDir(), closed: make(chan struct{}), turn: make(chan struct{}, 1), tpm: &lane{tpm: raw(answer)}, limit: 64}
+		h := &Host{dir: t.TempDir(), opts: &Options{}, closed: make(chan struct{}), turn: make(chan struct{}, 1), tpm: &lane{tpm: raw(answer)}, limit: 64}
 		h.turn <- struct{}{}
 		if _, _, err := h.EKCertificate(); err == nil {
 			t.Error("found an EK certificate")
