@@ -238,11 +238,16 @@ type client struct {
 // open opens a slot and powers its TPM on.
 func (d *daemon) open(dev coproc.Device, name string) client {
 	d.t.Helper()
+	return d.openAs(dev, name, coproc.RunID{1})
+}
+
+func (d *daemon) openAs(dev coproc.Device, name string, run coproc.RunID) client {
+	d.t.Helper()
 	s, err := dev.OpenSlot(d.t.Context(), name)
 	if err != nil {
 		d.t.Fatalf("open slot %s: %v", name, err)
 	}
-	if _, err := s.PowerOn(d.t.Context(), coproc.RunID{1}); err != nil {
+	if _, err := s.PowerOn(d.t.Context(), run); err != nil {
 		d.t.Fatalf("power on slot %s: %v", name, err)
 	}
 	tpm := tpmtest.New(d.t, func(cmd []byte) ([]byte, error) {
