@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 
@@ -34,6 +33,13 @@ type Verify struct {
 // DefaultVerify takes logs some ten times as large as those of real machines.
 func DefaultVerify() Verify { return Verify{Limit: 2 << 20, Burst: 200, Rate: 50} }
 
+// So many requests are under way at a time, of all callers and of each: their bodies
+// are in memory.
+const (
+	manyRequests = 64
+	manyOfOne    = 8
+)
+
 // Each machine gets so many lines of verifications in the audit log at once, and then
 // so many in a second. Whoever has a machine's evidence can send it again and again.
 const (
@@ -46,7 +52,7 @@ type office struct {
 	cfg    Verify
 	limits *limiter
 	lines  *limiter
-	places chan struct{} // one for each request that is read or judged
+	places *places // one for each request that is read or judged
 	cache  *attest.Cache
 
 	mu    sync.Mutex // guards lists
@@ -56,7 +62,7 @@ type office struct {
 func newOffice(cfg Verify) *office {
 	return &office{
 		cfg: cfg, limits: newLimiter(cfg.Burst, cfg.Rate), lines: newLimiter(linesAtOnce, linesRate),
-		places: make(chan struct{}, 8*runtime.GOMAXPROCS(0)), cache: attest.NewCache(),
+		places: newPlaces(manyRequests, manyOfOne), cache: attest.NewCache(),
 		lists: map[string]*x509.RevocationList{},
 	}
 }
@@ -68,12 +74,11 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case s.office.places <- struct{}{}:
-		defer func() { <-s.office.places }()
-	default:
+	leave, ok := s.office.places.enter(limitKey(who))
+	if !ok {
 		return statusError{http.StatusServiceUnavailable, errors.New("too many verifications are under way")}
 	}
+	defer leave()
 	q, err := s.question(w, r)
 	if err != nil {
 		return err
