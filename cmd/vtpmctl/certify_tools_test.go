@@ -7,11 +7,13 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"hwvtpm/coproc/abi/ekcert/ekcerttest"
 	"hwvtpm/coproc/admin"
 	"hwvtpm/coproc/coprocd"
+	"hwvtpm/coproc/coproctest/swtpmtest"
 )
 
 // certify gives the daemon's card certificates, and puts the root's into root.pem.
@@ -80,4 +82,28 @@ func TestToolsFindCertificates(t *testing.T) {
 	r.sh("vtpmctl slot clone vm copy --new-identity")
 	r.env = append(r.env, "TPM2TOOLS_TCTI=cmd:vtpmctl raw --slot copy")
 	contains(t, r.sh(verifyEKs), "ek.pem: OK", "URI:urn:hwvtpm:vm:copy")
+}
+
+// TestImportKeepsCertificates: what a TPM's maker wrote into its NV stays there, as
+// it is imported and when it is certified. The card's own certificates are beside.
+func TestImportKeepsCertificates(t *testing.T) {
+	r := newToolsRig(t)
+	r.certify(ekcerttest.New(t))
+	dir := swtpmtest.Dir(t)
+	if _, err := swtpmtest.Manufacture(dir); err != nil {
+		t.Fatal(err)
+	}
+	r.sh("vtpmctl import-swtpm vm --state " + dir + "/tpm")
+	read := "tpm2_nvread 0x01c00002 | sha256sum; tpm2_nvread 0x01c00016 | sha256sum; tpm2_getcap handles-nv-index"
+	before := r.sh(read + "; tpm2_shutdown -c")
+	if strings.Contains(before, "0x1C00100") {
+		t.Errorf("the import has written a chain:\n%s", before)
+	}
+	contains(t, r.sh("vtpmctl slot show vm"), "not in the TPM, issued by card")
+	contains(t, r.sh("vtpmctl slot certify vm"), "not in the TPM, issued by card")
+	r.env = append(r.env, "TPM2TOOLS_TCTI=cmd:vtpmctl raw --slot vm --run-id next")
+	if after := r.sh(read); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	contains(t, r.sh("tpm2_nvread 0x01c00002 | openssl x509 -inform DER -noout -issuer"), "swtpm-localca")
 }
