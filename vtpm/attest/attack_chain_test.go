@@ -57,9 +57,9 @@ var chainAttacks = []attack{
 		})
 	}, []Name{ClaimChain}},
 	{"EK certificate ended", func(a *attempt) {
-		a.during(ended, func() {
-			a.ev.Binding.Chain = a.chainOf(a.victim.certifyEK(a.victim.ek.pub), a.one.cardCert, a.one.hostCert)
-		})
+		cert, issuer := ok[*certificate](a.t), &ca.Issuer{Certificate: a.one.cardCert, Signer: a.one.card}
+		ek := cert(issuer.Issue(cert(ca.VTPMEK("vm-1", model, a.victim.ek.pub, ended)), a.victim.ek.pub))
+		a.ev.Binding.Chain = a.chainOf(ek, a.one.cardCert, a.one.hostCert)
 	}, []Name{ClaimChain}},
 	{"AIK certificate not begun", func(a *attempt) {
 		a.aikLife(ca.Validity{Now: now.Add(time.Hour), Life: time.Hour})

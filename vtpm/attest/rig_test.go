@@ -18,6 +18,7 @@ import (
 
 	"hwvtpm/control/ca"
 	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/abi/ekcert"
 )
 
 var (
@@ -103,11 +104,14 @@ func (s *site) newMachine(name string) *machine {
 	return m
 }
 
+// certifyEK has the card certify an EK as its firmware does: without an end, so that it
+// outlasts all certificates above it.
 func (m *machine) certifyEK(pub crypto.PublicKey) *x509.Certificate {
 	m.t.Helper()
-	cert := ok[*x509.Certificate](m.t)
-	issuer := &ca.Issuer{Certificate: m.cardCert, Signer: m.card}
-	return cert(issuer.Issue(cert(ca.VTPMEK(m.name, model, pub, month)), pub))
+	t := ok[*x509.Certificate](m.t)(ca.VTPMEK(m.name, model, pub, month))
+	t.NotAfter = ekcert.Forever
+	der := ok[[]byte](m.t)(x509.CreateCertificate(rand.Reader, t, m.cardCert, pub, m.card))
+	return ok[*x509.Certificate](m.t)(x509.ParseCertificate(der))
 }
 
 // certifyAIK certifies an AIK, for the test's cause by whatever issuer.

@@ -3,10 +3,14 @@
 package attest
 
 import (
+	"crypto/x509"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"hwvtpm/control/ca"
 )
 
 func TestEvidenceHolds(t *testing.T) {
@@ -24,6 +28,28 @@ func TestEvidenceHolds(t *testing.T) {
 	}
 	if !r.OK {
 		t.Error("whole evidence does not hold")
+	}
+}
+
+// Certificates of host and coprocessor are renewed without the slots, whose own have no
+// end: new ones of the same names and keys take their place.
+func TestRenewedIssuers(t *testing.T) {
+	s := newSite(t, newAuthority(t), "host-1")
+	m := s.newMachine("vm-1")
+	v, ev := s.verifier(), m.answer(nonce)
+	v.Cache = NewCache()
+	if r := ok[*Result](t)(v.Verify(through(t, ev), nonce)); !r.OK {
+		t.Fatalf("the evidence does not hold: %+v", r.Claims)
+	}
+	v.Now = now.Add(31 * 24 * time.Hour)
+	a := &attempt{lab: &lab{t: t, one: s, victim: m}, ev: ev, v: v, nonce: nonce}
+	ek := m.ekCert
+	a.rebuild(ca.Validity{Now: v.Now, Life: month.Life}, ok[*x509.Certificate](t))
+	certs := ok[[]*x509.Certificate](t)(ca.ParsePEM([]byte(ev.Binding.Chain)))
+	certs[0] = ek
+	ev.Binding.Chain = string(ca.PEM(certs...))
+	if r := ok[*Result](t)(v.Verify(through(t, ev), nonce)); !r.OK {
+		t.Errorf("after renewal: %+v", r.Claims)
 	}
 }
 
