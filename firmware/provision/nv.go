@@ -12,6 +12,7 @@ const (
 	nvPPWrite        = 1 << 0
 	nvWriteLocked    = 1 << 11
 	nvWriteDefine    = 1 << 13
+	nvWriteStClear   = 1 << 14
 	nvPPRead         = 1 << 16
 	nvOwnerRead      = 1 << 17
 	nvAuthRead       = 1 << 18
@@ -23,6 +24,10 @@ const (
 	// platform's, for all to read, and not to be written again once locked.
 	nvCertificate = nvPPWrite | nvWriteDefine | nvPPRead | nvOwnerRead | nvAuthRead | nvNoDA | nvPlatformCreate
 )
+
+// nvEvidence are those of boot evidence: written by the platform, locked until the next
+// reset, and for all to read.
+const nvEvidence = nvPPWrite | nvWriteStClear | nvPPRead | nvOwnerRead | nvAuthRead | nvNoDA | nvPlatformCreate
 
 // Sizes of NV memory in libtpms, in bytes.
 const (
@@ -110,18 +115,25 @@ func (p *provisioner) remove(index uint32) error {
 	return err
 }
 
-// put makes an index with a content and locks it (Part 3, 31.3, 31.7 and 31.11:
-// TPM2_NV_DefineSpace, TPM2_NV_Write, TPM2_NV_WriteLock), and reads it back.
-func (p *provisioner) put(index uint32, data []byte) error {
-	public := be.AppendUint32(nil, index)
-	public = be.AppendUint16(public, algSHA256)
-	public = be.AppendUint32(public, nvCertificate)
-	public = sized(public, nil) // policy
-	public = be.AppendUint16(public, uint16(len(data)))
-	params := sized(sized(nil, nil), public) // no password
-	if _, err := p.do(call{name: "TPM2_NV_DefineSpace", code: 0x12a, handles: []uint32{rhPlatform}, auths: 1, params: params}); err != nil {
-		return err
-	}
+// nvPublic gives the TPMS_NV_PUBLIC (Part 2, 13.5) of an index without a policy.
+func nvPublic(index, attributes uint32, size int) []byte {
+	b := be.AppendUint32(nil, index)
+	b = be.AppendUint16(b, algSHA256)
+	b = be.AppendUint32(b, attributes)
+	b = sized(b, nil)
+	return be.AppendUint16(b, uint16(size))
+}
+
+// define makes an index without a password (Part 3, 31.3, TPM2_NV_DefineSpace).
+func (p *provisioner) define(public []byte) error {
+	params := sized(sized(nil, nil), public)
+	_, err := p.do(call{name: "TPM2_NV_DefineSpace", code: 0x12a, handles: []uint32{rhPlatform}, auths: 1, params: params})
+	return err
+}
+
+// write fills an index and locks it (Part 3, 31.7 and 31.11: TPM2_NV_Write,
+// TPM2_NV_WriteLock).
+func (p *provisioner) write(index uint32, data []byte) error {
 	handles := []uint32{rhPlatform, index}
 	for at := 0; at < len(data); at += maxTransfer {
 		params := be.AppendUint16(sized(nil, data[at:min(at+maxTransfer, len(data))]), uint16(at))
@@ -129,7 +141,16 @@ func (p *provisioner) put(index uint32, data []byte) error {
 			return err
 		}
 	}
-	if _, err := p.do(call{name: "TPM2_NV_WriteLock", code: 0x138, handles: handles, auths: 1}); err != nil {
+	_, err := p.do(call{name: "TPM2_NV_WriteLock", code: 0x138, handles: handles, auths: 1})
+	return err
+}
+
+// put makes an index with a content, locks it, and reads it back.
+func (p *provisioner) put(index uint32, data []byte) error {
+	if err := p.define(nvPublic(index, nvCertificate, len(data))); err != nil {
+		return err
+	}
+	if err := p.write(index, data); err != nil {
 		return err
 	}
 	attributes, _, err := p.nvSize(index)
