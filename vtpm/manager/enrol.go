@@ -98,24 +98,32 @@ func (id *identity) ends() string {
 }
 
 // enrolHost has the authority certify the host's keys. For a renewal the records of
-// the authority are enough; a token, which may be good once, is shown only where
-// they are not.
+// the authority are enough; a token, which may be good once, is then shown only if
+// they are not. No token is shown twice.
 func (m *Manager) enrolHost(ctx context.Context, renews bool) (*identity, error) {
 	token, err := m.cfg.Token()
 	if err != nil {
 		return nil, fmt.Errorf("token: %w", err)
 	}
-	if renews || token == "" || token == m.spent {
-		id, err := m.enrolWith(ctx, Credentials{})
-		if !errors.Is(err, ErrRefused) || token == "" || token == m.spent {
+	tries := []string{token, ""}
+	if renews {
+		tries = []string{"", token}
+	}
+	if token == "" || token == m.spent {
+		tries = []string{""}
+	}
+	var refusals error
+	for _, t := range tries {
+		id, err := m.enrolWith(ctx, Credentials{Token: t})
+		if t != "" && (err == nil || errors.Is(err, ErrRefused)) {
+			m.spent = t
+		}
+		if err == nil || !errors.Is(err, ErrRefused) {
 			return id, err
 		}
+		refusals = errors.Join(refusals, err)
 	}
-	id, err := m.enrolWith(ctx, Credentials{Token: token})
-	if err == nil || errors.Is(err, ErrRefused) {
-		m.spent = token // good or bad, it is not shown again
-	}
-	return id, err
+	return nil, refusals
 }
 
 func (m *Manager) enrolWith(ctx context.Context, who Credentials) (*identity, error) {
