@@ -160,7 +160,7 @@ func TestIssueEndsWithIssuer(t *testing.T) {
 	if err != nil || !cert.NotAfter.Equal(c.host.NotAfter) {
 		t.Errorf("Issue: %v, ends %v, want %v", err, cert.NotAfter, c.host.NotAfter)
 	}
-	late := must[*x509.Certificate](t)(CoprocessorAIK("aa", Validity{now.Add(30 * 24 * time.Hour), time.Hour}))
+	late := must[*x509.Certificate](t)(CoprocessorAIK("aa", Validity{Now: now.Add(30 * 24 * time.Hour), Life: time.Hour}))
 	if _, err := host.Issue(late, newKey(t).Public()); err == nil {
 		t.Error("an ended issuer issues")
 	}
