@@ -102,7 +102,7 @@ func Parse(b []byte) (*Evidence, error) {
 	}
 	e := &Evidence{AIK: [sha256.Size]byte(b[44:])}
 	copy(e.Run[:], b[12:])
-	r := reader{b: bytes.Clone(b[headerSize:size])}
+	r := rest(bytes.Clone(b[headerSize:size]))
 	e.Slot, e.Attest, e.Signature = string(r.sized()), r.sized(), r.sized()
 	if err := e.parseBanks(&r); err != nil {
 		return nil, err
@@ -111,43 +111,48 @@ func Parse(b []byte) (*Evidence, error) {
 }
 
 // parseBanks reads the values, which end the evidence. Banks come in their order.
-func (e *Evidence) parseBanks(r *reader) error {
+func (e *Evidence) parseBanks(r *rest) error {
 	left := r.u16()
 	for _, k := range banks {
-		if left == 0 || len(r.b) < 2 || be.Uint16(r.b) != k.alg {
+		if left == 0 || len(*r) < 2 || be.Uint16(*r) != k.alg {
 			continue
 		}
 		left--
-		r.u16()
+		r.next(2)
 		var values [][]byte
 		for range abi.HostPCRs {
-			values = append(values, r.take(k.size))
+			values = append(values, r.next(k.size))
 		}
 		if err := e.PCRs.SetBank(k.bank, values); err != nil {
 			return fmt.Errorf("%w: %w", ErrMalformed, err)
 		}
 	}
-	if left != 0 || r.short || len(r.b) != 0 {
+	if left != 0 || len(*r) != 0 {
 		return fmt.Errorf("values of PCRs: %w", ErrMalformed)
 	}
 	return nil
 }
 
-// reader takes bytes apart. A read behind the end gives zeros, and is noted.
-type reader struct {
-	b     []byte
-	short bool
-}
+// rest is what has not been read yet. A read behind the end gives nil, and leaves
+// nothing.
+type rest []byte
 
-func (r *reader) take(n int) []byte {
-	if n > len(r.b) {
-		r.short, r.b = true, nil
-		return make([]byte, n)
+func (r *rest) next(n int) []byte {
+	if n < 0 || n > len(*r) {
+		*r = nil
+		return nil
 	}
-	head := r.b[:n:n]
-	r.b = r.b[n:]
+	head := (*r)[:n:n]
+	*r = (*r)[n:]
 	return head
 }
 
-func (r *reader) u16() uint16   { return be.Uint16(r.take(2)) }
-func (r *reader) sized() []byte { return r.take(int(r.u16())) }
+// u16 is -1 behind the end.
+func (r *rest) u16() int {
+	if b := r.next(2); b != nil {
+		return int(be.Uint16(b))
+	}
+	return -1
+}
+
+func (r *rest) sized() []byte { return r.next(r.u16()) }
