@@ -35,28 +35,14 @@ func (d *daemon) certify(a *ekcerttest.Authority) {
 	}
 }
 
-// content reads an NV index, in the pieces that a TPM gives; nil if there is none.
-func (c client) content(t *testing.T, index uint32) (all []byte) {
+// content reads an NV index; nil if there is none.
+func (c client) content(t *testing.T, index uint32) []byte {
 	t.Helper()
-	r, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(index)}.Execute(c.TPM)
-	if err != nil {
-		return nil
-	}
-	public, err := r.NVPublic.Contents()
+	b, err := tpmtest.ReadIndex(c.TPM, index)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for len(all) < int(public.DataSize) {
-		part, err := tpm2.NVRead{
-			AuthHandle: tpm2.TPMRHOwner, NVIndex: tpm2.NamedHandle{Handle: tpm2.TPMHandle(index), Name: r.NVName},
-			Size: uint16(min(int(public.DataSize)-len(all), 1024)), Offset: uint16(len(all)),
-		}.Execute(c.TPM)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, part.Data.Buffer...)
-	}
-	return all
+	return b
 }
 
 // verified checks what a guest finds in NV by the authority's own checks.

@@ -6,35 +6,21 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
-	"errors"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/abi/ekcert/ekcerttest"
+	"hwvtpm/coproc/coproctest/tpmtest"
 )
 
 // readNV reads all of an index as the guest's owner; nil if there is none.
 func readNV(t testing.TB, c *client, index uint32) []byte {
 	t.Helper()
-	r, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(index)}.Execute(c)
-	if errors.Is(err, tpm2.TPMRCHandle) {
-		return nil
-	}
+	b, err := tpmtest.ReadIndex(c, index)
 	must(t, err)
-	public, err := r.NVPublic.Contents()
-	must(t, err)
-	var all []byte
-	for len(all) < int(public.DataSize) {
-		part, err := tpm2.NVRead{
-			AuthHandle: tpm2.TPMRHOwner, NVIndex: tpm2.NamedHandle{Handle: tpm2.TPMHandle(index), Name: r.NVName},
-			Size: uint16(min(int(public.DataSize)-len(all), 1024)), Offset: uint16(len(all)),
-		}.Execute(c)
-		must(t, err)
-		all = append(all, part.Data.Buffer...)
-	}
-	return all
+	return b
 }
 
 // chainOf reads the issuers' certificates.
@@ -136,7 +122,9 @@ func TestRealSlotIsCertifiedLater(t *testing.T) {
 	if b := readNV(t, c, abi.IndexP256EK); b != nil || len(chainOf(t, c)) != 0 {
 		t.Errorf("certificate of %d bytes without a chain", len(b))
 	}
-	defineNV(t, c, 0x01800001)
+	guests := tpmtest.New(t, c.Send)
+	guests.DefineNV(tpmtest.NVBase, 8)
+	guests.WriteNV(tpmtest.NVBase, []byte("guest's!"))
 	a := certified(t, r)
 	wantStatus(t, r.on(abi.OpSlotCertify, "a", nil), abi.StatusInUse)
 	c.close()
@@ -144,8 +132,8 @@ func TestRealSlotIsCertifiedLater(t *testing.T) {
 	wantStatus(t, r.on(abi.OpSlotCertify, "a", nil), abi.StatusInUse) // its run may go on
 
 	c = r.open("a") // the same run, as a driver that was started again
-	if b := readNV(t, c, 0x01800001); b == nil {
-		t.Error("the guest's index is gone")
+	if b := readNV(t, c, uint32(tpmtest.NVBase)); string(b) != "guest's!" {
+		t.Errorf("the guest's index has %q", b)
 	}
 	shutDown(t, r, c, "a")
 	must(t, r.on(abi.OpSlotCertify, "a", nil))
@@ -156,8 +144,8 @@ func TestRealSlotIsCertifiedLater(t *testing.T) {
 	must(t, c.powerOnAs("next"))
 	startup(t, c)
 	wantCertified(t, r, a, c, "a", allEKs...)
-	if b := readNV(t, c, 0x01800001); b == nil {
-		t.Error("the guest's index is gone")
+	if b := readNV(t, c, uint32(tpmtest.NVBase)); string(b) != "guest's!" {
+		t.Errorf("the guest's index has %q", b)
 	}
 }
 
@@ -233,21 +221,4 @@ func TestRealGuestTakesTheHandle(t *testing.T) {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
 	a.Verify(t, after.DER, r.chain.der)
-}
-
-// defineNV makes an index of the guest's.
-func defineNV(t testing.TB, c *client, index uint32) {
-	t.Helper()
-	_, err := tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
-		NVIndex: tpm2.TPMHandle(index), NameAlg: tpm2.TPMAlgSHA256, DataSize: 8,
-		Attributes: tpm2.TPMANV{OwnerWrite: true, OwnerRead: true},
-	})}.Execute(c)
-	must(t, err)
-	r, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(index)}.Execute(c)
-	must(t, err)
-	_, err = tpm2.NVWrite{
-		AuthHandle: tpm2.TPMRHOwner, NVIndex: tpm2.NamedHandle{Handle: tpm2.TPMHandle(index), Name: r.NVName},
-		Data: tpm2.TPM2BMaxNVBuffer{Buffer: []byte("guest's!")},
-	}.Execute(c)
-	must(t, err)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/coproctest/tpmtest"
 )
 
 // content makes bytes that stand for a certificate.
@@ -48,6 +49,10 @@ func everything(has *Certificates) *Certificates {
 // readAll reads an index as the guest's owner, and its attributes.
 func readAll(t *testing.T, m *machine, index uint32) ([]byte, tpm2.TPMANV) {
 	t.Helper()
+	all, err := tpmtest.ReadIndex(m, index)
+	if err != nil {
+		t.Fatalf("%#x: %v", index, err)
+	}
 	r, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(index)}.Execute(m)
 	if err != nil {
 		return nil, tpm2.TPMANV{}
@@ -55,17 +60,6 @@ func readAll(t *testing.T, m *machine, index uint32) ([]byte, tpm2.TPMANV) {
 	public, err := r.NVPublic.Contents()
 	if err != nil {
 		t.Fatal(err)
-	}
-	var all []byte
-	for len(all) < int(public.DataSize) {
-		part, err := tpm2.NVRead{
-			AuthHandle: tpm2.TPMRHOwner, NVIndex: tpm2.NamedHandle{Handle: tpm2.TPMHandle(index), Name: r.NVName},
-			Size: uint16(min(int(public.DataSize)-len(all), maxTransfer)), Offset: uint16(len(all)),
-		}.Execute(m)
-		if err != nil {
-			t.Fatalf("NV_Read(%#x): %v", index, err)
-		}
-		all = append(all, part.Data.Buffer...)
 	}
 	return all, public.Attributes
 }

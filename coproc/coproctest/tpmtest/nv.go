@@ -2,7 +2,12 @@
 
 package tpmtest
 
-import "github.com/google/go-tpm/tpm2"
+import (
+	"errors"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+)
 
 // Index is an NV index that tests may define, from the owner's range.
 type Index uint32
@@ -71,4 +76,33 @@ func (p *TPM) Increment(ix Index) {
 	p.t.Helper()
 	_, err := tpm2.NVIncrement{AuthHandle: tpm2.TPMRHOwner, NVIndex: p.nv(ix)}.Execute(p)
 	p.ok("NV_Increment", err)
+}
+
+// ReadIndex reads all of an index as the owner, in the pieces that a TPM gives.
+// Without such an index there is nothing, and no error.
+func ReadIndex(t transport.TPM, index uint32) ([]byte, error) {
+	r, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(index)}.Execute(t)
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	public, err := r.NVPublic.Contents()
+	if err != nil {
+		return nil, err
+	}
+	const piece = 1024 // TPM_PT_NV_BUFFER_MAX
+	all := []byte{}
+	for len(all) < int(public.DataSize) {
+		part, err := tpm2.NVRead{
+			AuthHandle: tpm2.TPMRHOwner, NVIndex: tpm2.NamedHandle{Handle: tpm2.TPMHandle(index), Name: r.NVName},
+			Size: uint16(min(int(public.DataSize)-len(all), piece)), Offset: uint16(len(all)),
+		}.Execute(t)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, part.Data.Buffer...)
+	}
+	return all, nil
 }
