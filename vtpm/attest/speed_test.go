@@ -77,7 +77,7 @@ func (m *meter) report() {
 }
 
 // BenchmarkDeep is the whole of it, from text to verdict, with revocation lists, a log
-// of 30 KiB and a policy: with nothing known before, of machines that are new on a
+// of 33 KiB and a policy: with nothing known before, of machines that are new on a
 // host that is known, and of machines that answered before.
 func BenchmarkDeep(b *testing.B) {
 	const machines, answers = 8, 8
