@@ -43,6 +43,16 @@ func (c *fakeCard) recertify() wire.Ready {
 	return c.make(s, c.durable())
 }
 
+// boot opens the slot for a guest, in a run of its own, and starts the TPM.
+func (c *fakeCard) boot(run byte) (*client, *life) {
+	c.t.Helper()
+	k := newClient(c.t)
+	l := c.open(k, nil)
+	k.greet(run)
+	k.tpm.Startup()
+	return k, l
+}
+
 // present gives what is in an index, as the guest reads it.
 func present(k *client, index uint32) []byte {
 	k.t.Helper()
@@ -55,10 +65,7 @@ func present(k *client, index uint32) []byte {
 
 func TestMakerWritesCertificates(t *testing.T) {
 	c := madeWithKey(t)
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	if b := present(k, abi.IndexP256EK); !bytes.Equal(b, bytes.Repeat([]byte{1}, 900)) {
 		t.Errorf("certificate %x", b)
 	}
@@ -72,10 +79,7 @@ func TestMakerWritesCertificates(t *testing.T) {
 // stored and what the card gave.
 func TestRecertify(t *testing.T) {
 	c := madeWithKey(t)
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	k.tpm.DefineNV(tpmtest.NVBase, 4)
 	k.tpm.WriteNV(tpmtest.NVBase, []byte("keep"))
 	l.end()
@@ -105,10 +109,7 @@ func TestRecertify(t *testing.T) {
 	if r := c.recertify(); r.Status != abi.StatusOK || c.count() != saves+2 || r.Generation != c.used || len(r.EKs) != 1 {
 		t.Errorf("recertify: %+v in %d saves", r, c.count()-saves)
 	}
-	k = newClient(t)
-	l = c.open(k, nil)
-	k.greet(2)
-	k.tpm.Startup()
+	k, l = c.boot(2)
 	if b := present(k, abi.IndexP256EK); string(b) != "new" {
 		t.Errorf("certificate %q", b)
 	}
@@ -121,10 +122,7 @@ func TestRecertify(t *testing.T) {
 // TestRecertifyAfterBoot: what was a run before the machine's boot is over.
 func TestRecertifyAfterBoot(t *testing.T) {
 	c := madeWithKey(t)
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	_, l := c.boot(1)
 	l.end()
 	s := c.setup()
 	s.Flags, s.Boot = s.Flags|wire.Recertify|wire.Certifies, [16]byte{8}
@@ -171,10 +169,7 @@ func TestImportKeepsNV(t *testing.T) {
 	if r := to.make(s, state); r.Status != abi.StatusOK {
 		t.Fatalf("import: %+v", r)
 	}
-	k := newClient(t)
-	l := to.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := to.boot(1)
 	if b := present(k, abi.IndexP256EK); !bytes.Equal(b, bytes.Repeat([]byte{1}, 900)) {
 		t.Errorf("certificate %x", b)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package ekcert
+package ekcert_test
 
 import (
 	"crypto"
@@ -16,13 +16,18 @@ import (
 	"net/url"
 	"testing"
 	"time"
+
+	"hwvtpm/coproc/abi/ekcert"
+	"hwvtpm/coproc/abi/ekcert/ekcerttest"
 )
 
 var (
 	now   = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-	week  = Validity{now, 7 * 24 * time.Hour}
-	model = Model{Manufacturer: "id:49424D00", Model: "hwvtpm", Version: "id:20191023", Family: "2.0", Level: 0, Revision: 164}
+	week  = ekcert.Validity{now, 7 * 24 * time.Hour}
+	model = ekcert.Model{Manufacturer: "id:49424D00", Model: "hwvtpm", Version: "id:20191023", Family: "2.0", Level: 0, Revision: 164}
 )
+
+var directoryAttributes = asn1.ObjectIdentifier{2, 5, 29, 9} // RFC 5280, 4.2.1.8
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
@@ -33,55 +38,41 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-// signed is a template as a certificate, by a key of its own or by issuer.
-func signed(t *testing.T, template, issuer *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, issuer, pub, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
-}
-
 // ek is the certificate of an endorsement key by a card.
 func ek(t *testing.T, vm string, pub crypto.PublicKey) (ek, card *x509.Certificate) {
 	t.Helper()
 	key := newKey(t)
-	top, err := CoprocessorAIK("0a0b", week)
+	top, err := ekcert.CoprocessorAIK("0a0b", week)
 	if err != nil {
 		t.Fatal(err)
 	}
-	card = signed(t, top, top, key.Public(), key)
-	template, err := VTPMEK(vm, model, pub, week)
+	card = ekcerttest.Issue(t, top, top, key.Public(), key)
+	template, err := ekcert.VTPMEK(vm, model, pub, week)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template.NotAfter = Forever
-	return signed(t, template, card, pub, key), card
+	template.NotAfter = ekcert.Forever
+	return ekcerttest.Issue(t, template, card, pub, key), card
 }
 
 func TestProfiles(t *testing.T) {
 	cert, card := ek(t, "vm-1", newKey(t).Public())
-	if vm, err := IsVTPMEK(cert); vm != "vm-1" || err != nil {
+	if vm, err := ekcert.IsVTPMEK(cert); vm != "vm-1" || err != nil {
 		t.Errorf("IsVTPMEK = %q, %v", vm, err)
 	}
-	if serial, err := IsCoprocessorAIK(card); serial != "0a0b" || err != nil {
+	if serial, err := ekcert.IsCoprocessorAIK(card); serial != "0a0b" || err != nil {
 		t.Errorf("IsCoprocessorAIK = %q, %v", serial, err)
 	}
-	if _, err := IsCoprocessorAIK(cert); !errors.Is(err, ErrProfile) {
+	if _, err := ekcert.IsCoprocessorAIK(cert); !errors.Is(err, ekcert.ErrProfile) {
 		t.Errorf("an endorsement key is a card: %v", err)
 	}
-	if _, err := IsVTPMEK(card); !errors.Is(err, ErrProfile) {
+	if _, err := ekcert.IsVTPMEK(card); !errors.Is(err, ekcert.ErrProfile) {
 		t.Errorf("a card is an endorsement key: %v", err)
 	}
 	if err := cert.CheckSignatureFrom(card); err != nil {
 		t.Error(err)
 	}
-	if !cert.NotAfter.Equal(Forever) || !Forever.Equal(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)) {
+	if !cert.NotAfter.Equal(ekcert.Forever) || !ekcert.Forever.Equal(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)) {
 		t.Errorf("it ends %v", cert.NotAfter)
 	}
 }
@@ -103,14 +94,14 @@ func TestSubject(t *testing.T) {
 		"empty":        {uri("urn:hwvtpm:vm:")},
 		"bad name":     {uri("urn:hwvtpm:vm:-a")},
 	} {
-		if vm, err := Subject(&x509.Certificate{URIs: uris}, KindVM); !errors.Is(err, ErrProfile) {
-			t.Errorf("%s: %q, %v, want ErrProfile", name, vm, err)
+		if vm, err := ekcert.Subject(&x509.Certificate{URIs: uris}, ekcert.KindVM); !errors.Is(err, ekcert.ErrProfile) {
+			t.Errorf("%s: %q, %v, want ekcert.ErrProfile", name, vm, err)
 		}
 	}
-	if _, err := VTPMEK("a b", model, newKey(t).Public(), week); !errors.Is(err, ErrName) {
-		t.Errorf("a machine called %q: %v, want ErrName", "a b", err)
+	if _, err := ekcert.VTPMEK("a b", model, newKey(t).Public(), week); !errors.Is(err, ekcert.ErrName) {
+		t.Errorf("a machine called %q: %v, want ekcert.ErrName", "a b", err)
 	}
-	if _, err := VTPMEK("a", model, ed25519.PublicKey{}, week); err == nil {
+	if _, err := ekcert.VTPMEK("a", model, ed25519.PublicKey{}, week); err == nil {
 		t.Error("an endorsement key for Ed25519")
 	}
 }
@@ -132,12 +123,12 @@ func TestEKProfile(t *testing.T) {
 	var san, attributes []byte
 	for _, e := range cert.Extensions {
 		switch {
-		case e.Id.Equal(OIDSubjectAltName):
+		case e.Id.Equal(ekcert.OIDSubjectAltName):
 			san = e.Value
 			if !e.Critical {
 				t.Error("the SAN is not critical")
 			}
-		case e.Id.Equal(oidSubjectDirectoryAttributes):
+		case e.Id.Equal(directoryAttributes):
 			attributes = e.Value
 		}
 	}
