@@ -18,6 +18,13 @@ import (
 // 600 ms for a quote, and machines that start together wait for each other.
 const DefaultTimeout = 10 * time.Second
 
+// A daemon that is away may be about to come back, as when it is replaced by a newer
+// one: it is waited for a while.
+const (
+	patience = 2 * time.Second
+	retry    = 200 * time.Millisecond
+)
+
 // Client asks the host's daemon. Each question has a connection of its own, so the
 // daemon may come and go. Its methods may be called from any goroutine.
 type Client struct {
@@ -59,6 +66,26 @@ func (c *Client) ask(ctx context.Context, op string, body, result any) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	for end := time.Now().Add(patience); ; {
+		err := c.askOnce(ctx, op, body, result)
+		if err == nil || final(err) || ctx.Err() != nil || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(retry):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// final tells whether an error is the daemon's last word. One that is told to end says
+// that it is unavailable.
+func final(err error) bool {
+	e, answered := errors.AsType[*door.Error](err)
+	return answered && e.Code != door.CodeBusy && e.Code != door.CodeUnavailable
+}
+
+func (c *Client) askOnce(ctx context.Context, op string, body, result any) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
 	if err != nil {
 		return fmt.Errorf("the host's daemon is away: %w", err)

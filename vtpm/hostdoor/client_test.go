@@ -91,6 +91,40 @@ func TestBootEvidence(t *testing.T) {
 	}
 }
 
+// TestDaemonComesBack: a daemon that is replaced, dies over a question or is busy is
+// asked again.
+func TestDaemonComesBack(t *testing.T) {
+	want := someMap(t)
+	asked := 0
+	c := start(t, func(context.Context, string, json.RawMessage) (any, error) {
+		if asked++; asked < 3 {
+			return nil, door.Errorf(door.CodeBusy, "come again")
+		}
+		return hostdoor.FromMap(&want), nil
+	})
+	if got, err := c.PCRs(t.Context()); err != nil || got != want {
+		t.Errorf("a daemon that is busy: %v", err)
+	}
+	late := &hostdoor.Client{Socket: hostdoortest.SocketPath(t)}
+	begun := make(chan struct{})
+	dying := hostdoortest.Serve(t, late.Socket, func(ctx context.Context, _ string, _ json.RawMessage) (any, error) {
+		close(begun)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	done := make(chan error)
+	go func() {
+		_, err := late.PCRs(t.Context())
+		done <- err
+	}()
+	<-begun
+	dying()
+	hostdoortest.Serve(t, late.Socket, func(context.Context, string, json.RawMessage) (any, error) { return hostdoor.FromMap(&want), nil })
+	if err := <-done; err != nil {
+		t.Errorf("a daemon that is replaced: %v", err)
+	}
+}
+
 // TestDaemonAway: a daemon that is not there, refuses, or hangs is an error in time.
 func TestDaemonAway(t *testing.T) {
 	away := &hostdoor.Client{Socket: filepath.Join(t.TempDir(), "none")}
@@ -98,7 +132,7 @@ func TestDaemonAway(t *testing.T) {
 		t.Errorf("no daemon: %v", err)
 	}
 	refuses := start(t, func(context.Context, string, json.RawMessage) (any, error) {
-		return nil, door.Errorf(door.CodeUnavailable, "the log does not explain the PCRs")
+		return nil, door.Errorf(door.CodeInternal, "the log does not explain the PCRs")
 	})
 	if _, err := refuses.PCRs(t.Context()); err == nil || !strings.Contains(err.Error(), "the log does not explain") {
 		t.Errorf("a refusal: %v", err)
