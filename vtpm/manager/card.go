@@ -35,9 +35,11 @@ type bond struct {
 	quote attest.Quote      // by the host AIK, over the card's key
 }
 
-// chain is what is above an endorsement key: coprocessor AIK, host AIK, authority.
-func (b *bond) chain() []*x509.Certificate {
-	return append([]*x509.Certificate{b.cert}, b.host.chain()...)
+// chain is what is above an endorsement key: coprocessor AIK, host AIK, authority. The
+// host's are those of today: the card's certificate is good below them, too, until it
+// gets one of its own, since the host's key and name are the same.
+func (b *bond) chain(id *identity) []*x509.Certificate {
+	return append([]*x509.Certificate{b.cert}, id.chain()...)
 }
 
 func (m *Manager) current() (*identity, *link) {
@@ -63,7 +65,7 @@ func (m *Manager) keepCard(ctx context.Context) {
 		m.setProblem(problemCard, err)
 		wait := pause.next()
 		m.log.Warn("the card is not reached", "error", err, "again-in", wait.Round(time.Second))
-		m.sleep(ctx, wait)
+		m.sleep(ctx, wait, nil)
 	}
 }
 
@@ -86,13 +88,7 @@ func (m *Manager) useCard(ctx context.Context, pause *backoff) error {
 			return err
 		}
 		pause.reset()
-		t := time.NewTimer(m.cfg.Poll)
-		select {
-		case <-t.C:
-		case <-m.renewed:
-		case <-ctx.Done():
-		}
-		t.Stop()
+		m.sleep(ctx, m.cfg.Poll, m.renewed)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -130,7 +126,7 @@ func (m *Manager) certifyCard(ctx context.Context, card Card) error {
 	}
 	m.setLink(l)
 	m.setProblem(problemCard, l.why)
-	m.export(l)
+	m.export(l, id)
 	return nil
 }
 
@@ -156,7 +152,7 @@ func (m *Manager) bind(ctx context.Context, card Card, id *identity, key any, sp
 		return nil, fmt.Errorf("quote over the card's key: %w", err)
 	}
 	b.quote = attest.Quote{Attest: reading.Quote.Attest, Signature: reading.Quote.Signature}
-	if err := card.SetCertificates(ctx, raw(b.chain())); err != nil {
+	if err := card.SetCertificates(ctx, raw(b.chain(id))); err != nil {
 		return nil, fmt.Errorf("certificates for the card: %w", err)
 	}
 	return b, nil

@@ -18,7 +18,7 @@ func (m *Manager) keepIdentity(ctx context.Context) {
 		id := m.identity()
 		if wait := m.due(id); wait > 0 {
 			m.lookForRevocation(ctx, id)
-			m.sleep(ctx, min(wait, longest))
+			m.sleep(ctx, min(wait, longest), m.doubted)
 			continue
 		}
 		next, err := m.enrolHost(ctx, id.good(m.cfg.Now()))
@@ -34,7 +34,7 @@ func (m *Manager) keepIdentity(ctx context.Context) {
 		wait := pause.next()
 		m.setProblem(problemIdentity, err)
 		m.log.Warn("the authority has not certified this host", "error", err, "again-in", wait.Round(time.Second), "until", id.ends())
-		m.sleep(ctx, wait)
+		m.sleep(ctx, wait, nil)
 	}
 }
 
@@ -60,6 +60,10 @@ func (m *Manager) revoke(why error) {
 	m.problems[problemIdentity] = why
 	m.mu.Unlock()
 	if news {
+		select {
+		case m.doubted <- struct{}{}:
+		default: // it will be seen
+		}
 		m.log.Error("THE AUTHORITY HAS REVOKED THIS HOST: nobody should believe what it vouches for", "error", why)
 	}
 }

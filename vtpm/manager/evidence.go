@@ -86,7 +86,8 @@ func (m *Manager) machine(caller door.Caller, req *door.EvidenceRequest) (*attes
 // binding ties the endorsement key, beside which the machine's attestation key was
 // proven, to card and host.
 func (m *Manager) binding(s *slot, l *link, machine *attest.Machine) (*attest.Binding, error) {
-	if l.bond == nil || !l.bond.host.good(m.cfg.Now()) {
+	id := m.identity()
+	if l.bond == nil || !id.good(m.cfg.Now()) {
 		return nil, fmt.Errorf("%w: the authority has not certified this host", ErrUnavailable)
 	}
 	aik, err := ca.ParsePEM([]byte(machine.Chain))
@@ -104,7 +105,7 @@ func (m *Manager) binding(s *slot, l *link, machine *attest.Machine) (*attest.Bi
 		}
 		return nil, fmt.Errorf("%w: the attestation key was proven beside another endorsement key than those of the slot %s", ErrDenied, s.info.Name)
 	}
-	chain := append([]*x509.Certificate{s.eks[i].cert}, l.bond.chain()...)
+	chain := append([]*x509.Certificate{s.eks[i].cert}, l.bond.chain(id)...)
 	return &attest.Binding{
 		Chain: string(ca.PEM(chain...)), EKPublic: s.eks[i].public, Statement: s.statement, CardQuote: l.bond.quote,
 	}, nil

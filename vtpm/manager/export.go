@@ -28,15 +28,15 @@ const (
 )
 
 // export writes the certificates of host and card.
-func (m *Manager) export(l *link) {
+func (m *Manager) export(l *link, id *identity) {
 	if m.cfg.Certificates == "" || l.bond == nil {
 		return
 	}
 	err := os.MkdirAll(filepath.Join(m.cfg.Certificates, dirVMs), 0o755)
 	if err == nil {
 		err = errors.Join(
-			writeFile(filepath.Join(m.cfg.Certificates, "host.pem"), ca.PEM(l.bond.host.chain()...), exportMode),
-			writeFile(filepath.Join(m.cfg.Certificates, "coprocessor.pem"), ca.PEM(l.bond.chain()...), exportMode))
+			writeFile(filepath.Join(m.cfg.Certificates, "host.pem"), ca.PEM(id.chain()...), exportMode),
+			writeFile(filepath.Join(m.cfg.Certificates, "coprocessor.pem"), ca.PEM(l.bond.chain(id)...), exportMode))
 	}
 	m.exported(err)
 }
@@ -72,7 +72,7 @@ func (m *Manager) exportSlots(l *link, next map[string]*slot) {
 		}
 	}
 	for name, s := range next {
-		text := s.pem(l.bond)
+		text := s.pem(l.bond.chain(l.bond.host))
 		if m.written[name] == text {
 			continue
 		}
@@ -87,11 +87,11 @@ func (m *Manager) exportSlots(l *link, next map[string]*slot) {
 	}
 }
 
-func (s *slot) pem(b *bond) string {
+func (s *slot) pem(above []*x509.Certificate) string {
 	var text strings.Builder
 	for _, e := range s.eks {
 		if e.cert != nil {
-			text.Write(ca.PEM(append([]*x509.Certificate{e.cert}, b.chain()...)...))
+			text.Write(ca.PEM(append([]*x509.Certificate{e.cert}, above...)...))
 		}
 	}
 	return text.String()

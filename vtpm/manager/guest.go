@@ -22,18 +22,18 @@ func (m *Manager) EKs(ctx context.Context, vm string) ([]door.EK, error) {
 	if err != nil {
 		return nil, err
 	}
-	eks := s.doorEKs(l)
+	eks := s.doorEKs(l, m.identity())
 	if len(eks) == 0 && s.why != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrUnavailable, vm, s.why)
 	}
 	return eks, nil
 }
 
-func (s *slot) doorEKs(l *link) []door.EK {
+func (s *slot) doorEKs(l *link, id *identity) []door.EK {
 	eks := []door.EK{}
 	for _, e := range s.eks {
 		if e.cert != nil && l != nil && l.bond != nil {
-			eks = append(eks, door.EK{Handle: e.handle, Certificate: e.cert.Raw, Chain: raw(l.bond.chain())})
+			eks = append(eks, door.EK{Handle: e.handle, Certificate: e.cert.Raw, Chain: raw(l.bond.chain(id))})
 		}
 	}
 	return eks
@@ -70,7 +70,7 @@ func (m *Manager) Enrol(ctx context.Context, caller door.Caller, r *door.EnrolRe
 	defer done()
 	who := Credentials{Token: r.Token, TLS: id.tls}
 	c, err := m.cfg.Authority.Enrol(ctx, &Enrolment{
-		Kind: KindVTPM, Name: vm, EKCertificate: cert.Raw, EKChain: raw(l.bond.chain()), AKPublic: r.AKPublic, Credentials: who,
+		Kind: KindVTPM, Name: vm, EKCertificate: cert.Raw, EKChain: raw(l.bond.chain(id)), AKPublic: r.AKPublic, Credentials: who,
 	})
 	if err != nil {
 		return nil, m.refused(err)

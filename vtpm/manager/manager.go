@@ -27,6 +27,7 @@ type Manager struct {
 	written   map[string]string // what machines' files have
 	writtenBy *bond
 	renewed   chan struct{} // holds one token when there is a new identity
+	doubted   chan struct{} // holds one token when the authority was found to have revoked
 	mapping   chan struct{} // holds one token while PCRs are read for mapping
 	quotes    *limits       // of the host's quotes
 	enrols    *limits       // of questions to the authority
@@ -68,7 +69,8 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("manager: state: %w", err)
 	}
 	m := &Manager{
-		cfg: cfg, log: cfg.Logger, renewed: make(chan struct{}, 1), mapping: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Logger, renewed: make(chan struct{}, 1),
+		doubted: make(chan struct{}, 1), mapping: make(chan struct{}, 1),
 		quotes: newLimits(cfg.Burst, cfg.Every), enrols: newLimits(enrolBurst, enrolEvery), waiting: newEnrolments(),
 		slots: map[string]*slot{}, aiks: map[string]string{},
 	}
@@ -121,12 +123,13 @@ func (m *Manager) setProblem(kind int, err error) {
 	m.problems[kind] = err
 }
 
-// sleep waits for a time, or for the end of ctx.
-func (m *Manager) sleep(ctx context.Context, d time.Duration) {
+// sleep waits for a time, for a word that comes early, or for the end of ctx.
+func (m *Manager) sleep(ctx context.Context, d time.Duration, early <-chan struct{}) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
+	case <-early:
 	case <-ctx.Done():
 	}
 }

@@ -67,7 +67,7 @@ func (m *Manager) VM(ctx context.Context, name string) (*door.VM, error) {
 	}
 	v := &door.VM{
 		Name: name, Open: s.info.Life == abi.LifeLive || s.info.Life == abi.LifeParked,
-		EKs: s.doorEKs(l), Statement: s.statement,
+		EKs: s.doorEKs(l, m.identity()), Statement: s.statement,
 	}
 	m.mu.Lock()
 	v.AIK = m.aiks[name]
