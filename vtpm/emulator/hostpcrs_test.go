@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"hwvtpm/coproc"
@@ -23,7 +24,7 @@ var hostPCR = bytes.Repeat([]byte{0xc5}, 32)
 // away when a test says so.
 type hostSlots struct {
 	card coproc.Device
-	away error
+	away atomic.Bool
 }
 
 func newHostSlots(t *testing.T) *hostSlots {
@@ -47,7 +48,10 @@ func (h *hostSlots) mapped(ctx context.Context) (coproc.Slot, error) {
 	}
 	return coproc.WithHostPCRs(s, func(context.Context) (m coproc.PCRMap, err error) {
 		err = m.SetBank(abi.BankSHA256, slices.Repeat([][]byte{hostPCR}, abi.HostPCRs))
-		return m, errors.Join(err, h.away)
+		if h.away.Load() {
+			err = errors.New("away")
+		}
+		return m, err
 	}, nil)
 }
 
@@ -133,14 +137,14 @@ func TestHostAwayFromEmulator(t *testing.T) {
 	h := newHostSlots(t)
 	p := startedPeer(t, NewHolder(h.mapped))
 	for range 2 {
-		h.away = errors.New("away")
+		h.away.Store(true)
 		if res := p.result(words(cmdInit, 0)); res != resOK {
 			t.Fatalf("INIT without the host = %#x", res)
 		}
 		if rc := p.rc(startup); rc != rcFailure {
 			t.Errorf("TPM2_Startup without the host = %#x", rc)
 		}
-		h.away = nil
+		h.away.Store(false)
 		if rc := p.rc(startup); rc != rcFailure {
 			t.Errorf("TPM2_Startup when it is back = %#x, want %#x until INIT", rc, rcFailure)
 		}
@@ -184,7 +188,7 @@ func TestStatesWithAndWithoutMap(t *testing.T) {
 	own := off.readPCR0()
 
 	on := startedPeer(t, NewHolder(h.mapped))
-	h.away = errors.New("away")
+	h.away.Store(true)
 	if res := carry(t, off, on); res != resFail {
 		t.Errorf("INIT where the host is away = %#x, want %#x", res, resFail)
 	}
@@ -193,7 +197,7 @@ func TestStatesWithAndWithoutMap(t *testing.T) {
 		t.Errorf("PCR 0 back at the source = %x, want %x", got, own)
 	}
 
-	h.away = nil
+	h.away.Store(false)
 	on = startedPeer(t, NewHolder(h.mapped))
 	if res := carry(t, off, on); res != resOK {
 		t.Fatalf("INIT where PCRs are mapped = %#x", res)
