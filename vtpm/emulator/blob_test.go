@@ -91,8 +91,9 @@ func TestMigration(t *testing.T) {
 
 	dst := startedPeer(t, target)
 	dst.result(words(cmdStop))
-	for kind, want := range map[BlobKind][]byte{BlobPermanent: permanent, BlobVolatile: volatile} {
+	for _, kind := range []BlobKind{BlobPermanent, BlobVolatile} { // QEMU's order
 		head, blob := readBlob(src, kind, 0)
+		want := source.blobs[kind]
 		if !slices.Equal(head, []uint32{0, stateEncrypted, uint32(len(want)), uint32(len(want))}) || !bytes.Equal(blob, want) {
 			t.Fatalf("GET_STATEBLOB %d: %x and %d bytes", kind, head, len(blob))
 		}
