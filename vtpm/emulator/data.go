@@ -20,7 +20,8 @@ const splitTimeout = 2 * time.Second
 // writes, one command at a time, until the peer hangs up or shutdown is called.
 type dataChannel struct {
 	session *session
-	done    chan struct{} // closed when the goroutine has ended
+	done    chan struct{} // closed when nothing is served any more
+	told    chan struct{} // closed when that has been told, too
 	command [maxBuffer + 1]byte
 	answer  [maxBuffer]byte
 
@@ -31,8 +32,14 @@ type dataChannel struct {
 
 // startData begins to serve fd, which the channel owns from here on.
 func (s *session) startData(fd int) *dataChannel {
-	d := &dataChannel{session: s, fd: fd, done: make(chan struct{})}
-	go d.serve()
+	d := &dataChannel{session: s, fd: fd, done: make(chan struct{}), told: make(chan struct{})}
+	go func() {
+		defer close(d.told)
+		d.serve()
+		if f := s.server.cfg.OnDataEnd; f != nil {
+			f()
+		}
+	}()
 	return d
 }
 
@@ -88,6 +95,7 @@ func (d *dataChannel) over() bool {
 	}
 	select {
 	case <-d.done:
+		<-d.told
 		return true
 	default:
 		return false

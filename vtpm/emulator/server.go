@@ -41,6 +41,11 @@ type Config struct {
 	// is nil if the peer ended it in order.
 	OnDisconnect func(err error)
 
+	// OnDataEnd is called when a data channel has ended, which the peer may
+	// do before its session does, and the session does at its end; nil: it
+	// is not. It must not wait for anything. ServeConn returns after it.
+	OnDataEnd func()
+
 	// Patience is how long a peer may take to send the rest of a request
 	// that it has begun, and to take an answer, before the session ends.
 	// QEMU sends a request in one piece and a state blob in two. 0: 10 s.

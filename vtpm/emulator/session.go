@@ -93,6 +93,7 @@ func (s *session) end() {
 	if s.data != nil {
 		s.data.shutdown()
 		s.cancelUntil(s.data.done)
+		<-s.data.told
 	}
 	s.powerOff()
 	if s.server.lender == nil {
