@@ -19,8 +19,17 @@ type front struct {
 	cfg    *socketConfig
 	log    hclog.Logger
 	server *emulator.Server
-	ctrl   *arrivals // nil: none
-	data   *arrivals // nil: none
+	lost   chan struct{} // a data channel has ended
+	ctrl   *arrivals     // nil: none
+	data   *arrivals     // nil: none
+}
+
+// dataEnded is told of the end of each data channel.
+func (f *front) dataEnded() {
+	select {
+	case f.lost <- struct{}{}:
+	default: // that of the one before has not been looked at yet
+	}
 }
 
 func (f *front) listen() (err error) {
@@ -45,40 +54,10 @@ func (f *front) close() {
 	}
 }
 
-// serve serves until ctx ends, or the TPM is to end.
+// serve serves until ctx ends, or the TPM is to end. Control connections come and
+// go, and commands may come from elsewhere, while the TPM stays as it is: to the
+// server all that is one session.
 func (f *front) serve(ctx context.Context) error {
-	defer context.AfterFunc(ctx, f.close)()
-	if f.data == nil && f.cfg.terminate && !f.cfg.init && f.cfg.ctrl.network != "tcp" {
-		return f.serveOne(ctx)
-	}
-	return f.serveMany(ctx)
-}
-
-// serveOne serves a machine as libvirt starts it: one control connection, and
-// the TPM ends with it.
-func (f *front) serveOne(ctx context.Context) error {
-	conn, err := f.ctrl.next()
-	if ctx.Err() != nil {
-		if err == nil {
-			conn.Close()
-		}
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("control channel: %w", err)
-	}
-	f.ctrl.close() // nobody else comes in, so nobody shall wait
-	c, ok := conn.(*net.UnixConn)
-	if !ok {
-		conn.Close()
-		return errors.New("control channel: not a UNIX socket")
-	}
-	return f.server.ServeConn(ctx, c)
-}
-
-// serveMany serves control connections that come and go, and commands from
-// elsewhere, while the TPM stays as it is. To the server all that is one session.
-func (f *front) serveMany(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ours, theirs, err := unixPair()
@@ -88,10 +67,7 @@ func (f *front) serveMany(ctx context.Context) error {
 	defer ours.Close()
 	defer context.AfterFunc(ctx, func() { ours.Close(); f.close() })()
 	over := make(chan error, 1)
-	go func() {
-		over <- f.server.ServeConn(ctx, theirs)
-		cancel()
-	}()
+	go func() { over <- f.server.ServeConn(ctx, theirs) }()
 	err = f.relay(ctx, cancel, ours)
 	cancel()
 	return errors.Join(err, <-over)
@@ -107,19 +83,31 @@ func (f *front) relay(ctx context.Context, cancel func(), inner *net.UnixConn) e
 		return err
 	}
 	defer context.AfterFunc(ctx, r.hangUp)()
-	go r.answers()
+	go func() {
+		r.answers() // until the session ends: its last answer still gets out
+		cancel()
+	}()
 	if f.ctrl != nil {
-		go f.each(ctx, cancel, f.ctrl, r.control)
+		go f.each(ctx, cancel, f.ctrl, f.cfg.ctrlEnds, r.control)
 	}
 	if f.data != nil {
-		go f.each(ctx, cancel, f.data, func(c net.Conn) { r.commands(c, f.cfg.server.disconnect) })
+		go f.each(ctx, cancel, f.data, f.cfg.terminate, func(c net.Conn) { r.commands(c, f.cfg.server.disconnect) })
 	}
-	<-ctx.Done()
-	return nil
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.lost:
+			if f.cfg.terminate {
+				cancel()
+			}
+		}
+	}
 }
 
-// each serves connections one after the other, until one ends the TPM.
-func (f *front) each(ctx context.Context, cancel func(), a *arrivals, serve func(net.Conn)) {
+// each serves connections one after the other; with once, the end of the first
+// one is that of the TPM.
+func (f *front) each(ctx context.Context, cancel func(), a *arrivals, once bool, serve func(net.Conn)) {
 	for ctx.Err() == nil {
 		conn, err := a.next()
 		if err != nil {
@@ -132,7 +120,7 @@ func (f *front) each(ctx context.Context, cancel func(), a *arrivals, serve func
 		serve(conn)
 		conn.Close()
 		stop()
-		if f.cfg.terminate {
+		if once {
 			break
 		}
 	}
@@ -166,7 +154,10 @@ func (f *front) prepare(r *relay) error {
 		}
 	}
 	if f.data == nil && r.data != nil { // it is QEMU's to give
-		return r.data.Close()
+		err := r.data.Close()
+		r.data = nil
+		<-f.lost // which is no reason to end
+		return err
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func (c *logConfig) open(name string) (hclog.Logger, error) {
 		if c.truncate {
 			mode |= os.O_TRUNC
 		}
-		f, err := os.OpenFile(c.file, mode, 0o640)
+		f, err := os.OpenFile(c.file, mode, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("log: %w", err)
 		}

@@ -68,7 +68,7 @@ func serve(ctx context.Context, con *console, cfg *socketConfig, log hclog.Logge
 	if err != nil {
 		return err
 	}
-	f := &front{cfg: cfg, log: log}
+	f := &front{cfg: cfg, log: log, lost: make(chan struct{}, 1)}
 	defer f.close()
 	if err := f.listen(); err != nil {
 		return errors.Join(err, opening.drop())
@@ -79,7 +79,7 @@ func serve(ctx context.Context, con *console, cfg *socketConfig, log hclog.Logge
 	}
 	slot := t.holder()
 	defer func() { err = errors.Join(err, slot.Close(), t.Close()) }()
-	if f.server, err = newServer(slot, log); err != nil {
+	if f.server, err = newServer(slot, f.dataEnded, log); err != nil {
 		return err
 	}
 	remove, err := writePID(cfg)
@@ -159,7 +159,7 @@ func (o *opening) drop() error {
 
 // newServer makes the server of the control protocol. All of this process is
 // one run of the TPM, as with swtpm.
-func newServer(slot coproc.Slot, log hclog.Logger) (*emulator.Server, error) {
+func newServer(slot coproc.Slot, dataEnded func(), log hclog.Logger) (*emulator.Server, error) {
 	run, err := vtpm.PeerRun(os.Getpid())
 	if err != nil {
 		return nil, err
@@ -167,6 +167,7 @@ func newServer(slot coproc.Slot, log hclog.Logger) (*emulator.Server, error) {
 	return emulator.NewServer(emulator.Config{
 		Slot:      slot,
 		OnConnect: func(emulator.Peer) coproc.RunID { return run },
+		OnDataEnd: dataEnded,
 		Logger:    log.Named("tpm-emulator"),
 	})
 }

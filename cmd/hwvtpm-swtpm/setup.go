@@ -32,8 +32,8 @@ card in DIR itself (see swtpm socket --help).
                             as --createek. There is no certificate authority, so
                             NO certificate is made, and the log says so
   --lock-nvram              says what is so anyway: there is nothing to lock
-  --pcr-banks LIST          of sha1, sha256, sha384, sha512; '-' for all
-                            (default sha256,sha384)
+  --pcr-banks LIST          of sha1, sha256, sha384, sha512; '-' for all, or
+                            for those that are there (default sha256,sha384)
   --overwrite               replace a TPM that is there: it is destroyed
   --not-overwrite           leave a TPM that is there, without an error
   --reconfigure             change the PCR banks of a TPM that is there
@@ -57,6 +57,7 @@ type setupConfig struct {
 	overwrite    bool
 	notOverwrite bool
 	reconfigure  bool
+	keepBanks    bool // --pcr-banks -
 	log          logConfig
 	runAs        string
 }
@@ -117,7 +118,7 @@ func parseSetup(con *console, args []string) (*setupConfig, error) {
 }
 
 func (c *setupConfig) setBanks(v string) (err error) {
-	if v == "-" {
+	if c.keepBanks = v == "-"; c.keepBanks {
 		c.tpm.banks = abi.BankSHA1 | abi.BankSHA256 | abi.BankSHA384 | abi.BankSHA512
 		return nil
 	}
@@ -133,6 +134,8 @@ func (c *setupConfig) check(tpm2 bool) error {
 		return errors.New("give the state directory: --tpm-state DIR")
 	case c.overwrite && (c.notOverwrite || c.reconfigure):
 		return errors.New("--overwrite contradicts --not-overwrite and --reconfigure")
+	case c.reconfigure && c.tpm.keys != 0:
+		return errors.New("--reconfigure makes no keys and certificates: give none of --createek, --create-*")
 	}
 	return nil
 }
@@ -169,6 +172,8 @@ func (c *setupConfig) run(ctx context.Context, s settings, log hclog.Logger) err
 		return c.create(ctx, s, log)
 	case err != nil:
 		return err
+	case c.reconfigure && c.keepBanks:
+		return nil
 	case c.reconfigure:
 		return c.changeBanks(ctx, s, old, log)
 	case c.notOverwrite:

@@ -25,7 +25,7 @@ Serves the TPM 2.0 of a state directory until it is told to end.
   --ctrl type=tcp,port=PORT[,bindaddr=ADDRESS]
   --ctrl [type=unixio,]fd=FD|clientfd=FD
                             the control channel; ',terminate' ends the program
-                            with the first connection
+                            when a connection to it is lost
   --server type=tcp,port=PORT[,bindaddr=ADDRESS][,disconnect]
   --server type=unixio,path=PATH[,mode=MODE][,uid=UID][,gid=GID][,disconnect]
   --server [type=...,]fd=FD
@@ -34,7 +34,7 @@ Serves the TPM 2.0 of a state directory until it is told to end.
                             comes over the control channel
   --flags not-need-init[,startup-clear|startup-state|startup-none]
                             start the TPM, and TPM2_Startup, unasked
-  -t, --terminate           end when a connection is lost
+  -t, --terminate           end when a connection for TPM commands is lost
   -d, --daemon              go to the background when the sockets are there
   --pid file=PATH|fd=FD     write the process id there
   --log file=PATH|fd=FD[,level=N][,prefix=TEXT][,truncate]
@@ -66,8 +66,9 @@ type socketConfig struct {
 	ctrl      channel
 	server    channel
 	init      bool
-	startup   int // type of TPM2_Startup, or -1
-	terminate bool
+	startup   int  // type of TPM2_Startup, or -1
+	terminate bool // with a connection for commands
+	ctrlEnds  bool // with a connection to the control channel
 	daemon    bool
 	pidFile   string
 	pidFD     int
@@ -197,7 +198,7 @@ func (c *socketConfig) setControl(v string) error {
 	if err != nil {
 		return err
 	}
-	c.terminate = c.terminate || p.has("terminate")
+	c.ctrlEnds = p.has("terminate")
 	return c.ctrl.set(p)
 }
 
