@@ -73,27 +73,32 @@ func (b *bed) runCardtest(guest *lab.Guest, flags []string) {
 // cardImage builds an image with the guest's test program and VFIO.
 func (b *bed) cardImage(series string, modules []string) string {
 	b.Helper()
-	dir := b.TempDir()
-	program := filepath.Join(dir, "cardtest")
+	program := filepath.Join(b.TempDir(), "cardtest")
 	cmd := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./guest/cmd/cardtest")
 	cmd.Dir, cmd.Env = b.Env.Top, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		b.Fatalf("building cardtest: %v\n%s", err, out)
 	}
-	var files []string
+	return b.imageWith(series, modules, map[string]string{"bin/cardtest": program, "bin/vhost-user-vtpm": b.Env.Program("vhost-user-vtpm")})
+}
+
+// imageWith builds an image with modules of a kernel, and files.
+func (b *bed) imageWith(series string, modules []string, files map[string]string) string {
+	b.Helper()
+	var paths []string
 	for _, name := range modules {
 		found, err := filepath.Glob(filepath.Join(b.Env.Cache, "kernel-"+series, "modules/kernel", name+".ko*"))
 		if err != nil || len(found) != 1 {
 			b.Fatalf("module %s of %s: %q, %v", name, series, found, err)
 		}
-		files = append(files, found[0])
+		paths = append(paths, found[0])
 	}
-	out := filepath.Join(dir, "guest.cpio")
+	out := filepath.Join(b.TempDir(), "guest.cpio")
 	_, err := image.Build(b.ctx, image.Config{
 		Out:         out,
 		AgentBinary: b.Env.Program("vtpm-agent"),
-		Modules:     files,
-		Files:       map[string]string{"bin/cardtest": program, "bin/vhost-user-vtpm": b.Env.Program("vhost-user-vtpm")},
+		Modules:     paths,
+		Files:       files,
 		SourceDir:   b.Env.Top,
 		CacheDir:    filepath.Join(b.Env.Cache, "image"),
 	})
