@@ -77,10 +77,14 @@ func (s *slot) recertify(setup *wire.Setup, u *supervised) ([]provision.EK, erro
 	if err != nil {
 		return nil, err
 	}
-	s.state.permanent = append([]byte(nil), b.perm...)
-	s.state.generation = max(s.used, s.bound.generation) + 1
-	s.state.engine, s.state.origin = engine.Version(), sealed.Fingerprint{}
-	return eks, saveNew(s.seals, s.epoch, u, &s.state)
+	if !known {
+		if err := s.freshVolatile(); err != nil {
+			return nil, err
+		}
+	}
+	next := s.state
+	next.permanent, next.engine, next.origin = b.perm, engine.Version(), sealed.Fingerprint{}
+	return eks, s.writeEnded(&next, &moment{seq: s.seq, run: next.run, flags: flagShutdown})
 }
 
 // certify asks the card for certificates: see wire.Certify.

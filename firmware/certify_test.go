@@ -109,7 +109,10 @@ func TestRecertify(t *testing.T) {
 	if r := c.recertify(); r.Status != abi.StatusOK || c.count() != saves+2 || r.Generation != c.used || len(r.EKs) != 1 {
 		t.Errorf("recertify: %+v in %d saves", r, c.count()-saves)
 	}
-	k, l = c.boot(2)
+	seq := k.seq
+	if k, l = c.boot(2); k.seq <= seq {
+		t.Errorf("sequence number %d after %d", k.seq, seq)
+	}
 	if b := present(k, abi.IndexP256EK); string(b) != "new" {
 		t.Errorf("certificate %q", b)
 	}

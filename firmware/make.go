@@ -20,11 +20,7 @@ func (w *worker) make(setup *wire.Setup, u *supervised) error {
 	w.tpm.Stop()
 	defer clear(d.permanent)
 	if err == nil {
-		var seals *sealed.Slot
-		if seals, err = sealsOf(setup.Slot, &setup.Key); err == nil {
-			err = saveNew(seals, setup.Epoch, u, &d)
-			seals.Close()
-		}
+		err = saveNew(setup, u, &d)
 	}
 	if u.broken != nil {
 		return u.broken
@@ -70,11 +66,16 @@ func (w *worker) manufacture(setup *wire.Setup, u *supervised) (durable, []provi
 	return d, res.EKs, nil
 }
 
-// saveNew has a state that no client has made durable.
-func saveNew(seals *sealed.Slot, epoch uint64, u *supervised, d *durable) error {
+// saveNew has the state of a new slot made durable.
+func saveNew(setup *wire.Setup, u *supervised, d *durable) error {
+	seals, err := sealsOf(setup.Slot, &setup.Key)
+	if err != nil {
+		return err
+	}
+	defer seals.Close()
 	image := appendState(nil, d)
 	defer clear(image)
-	blob, err := seals.Seal(u.image(), sealed.KindPermanent, d.generation, epoch, image)
+	blob, err := seals.Seal(u.image(), sealed.KindPermanent, d.generation, setup.Epoch, image)
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func (s *slot) save(next *durable) error {
 func (s *slot) endRun() []byte {
 	if s.phase == abi.SlotOff {
 		if err := s.resume(); err != nil {
-			if s.state.generation > 1 {
+			if s.state.generation > 1 && s.flags&flagShutdown == 0 {
 				s.log.warn("the last run ends as if the power was cut", "err", err)
 			}
 			return nil

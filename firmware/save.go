@@ -126,7 +126,18 @@ var errNotWritten = errors.New("state file not written")
 //
 // d gets the next generation, which is used up even if all this fails: nobody
 // can say where the sealed state has got to.
-func (s *slot) writeState(d *durable, m *moment) error {
+func (s *slot) writeState(d *durable, m *moment) error { return s.replaceState(d, m, s.prepare) }
+
+// writeEnded is writeState for a run that is over: its checkpoint has no volatile
+// state, so that the run cannot be resumed.
+func (s *slot) writeEnded(d *durable, m *moment) error {
+	return s.replaceState(d, m, func(m *moment) error {
+		c := checkpoint{serial: s.serial + 1, seq: m.seq, bound: m.bound, run: m.run, flags: m.flags}
+		return s.sealCheckpoint(&c, 0)
+	})
+}
+
+func (s *slot) replaceState(d *durable, m *moment, prepare func(*moment) error) error {
 	s.used++
 	d.generation = s.used
 	s.image = appendState(s.image[:0], d)
@@ -138,7 +149,7 @@ func (s *slot) writeState(d *durable, m *moment) error {
 	if m.bound, err = bindingOf(blob); err != nil {
 		return err
 	}
-	if err := s.prepare(m); err != nil {
+	if err := prepare(m); err != nil {
 		return err
 	}
 	if err := s.store.replace(blob); err != nil {
