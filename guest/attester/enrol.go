@@ -7,6 +7,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"hwvtpm/vtpm/aik"
 	"hwvtpm/vtpm/door"
@@ -49,11 +51,29 @@ type EnrolOptions struct {
 func (a *Attester) Enrol(ctx context.Context, at Authority, o EnrolOptions) (*Identity, error) {
 	ek, err := a.EK()
 	if errors.Is(err, aik.ErrNoCertificate) && o.Host != nil {
-		ek, err = a.askEK(ctx, o.Host)
+		return a.enrolAsking(ctx, at, o)
 	}
 	if err != nil {
 		return nil, err
 	}
+	return a.enrol(ctx, at, ek, o)
+}
+
+// enrolAsking enrols with the EK's certificate that the host has. What could not be
+// proven to be this TPM's is dropped: it would stand before what NV gets.
+func (a *Attester) enrolAsking(ctx context.Context, at Authority, o EnrolOptions) (*Identity, error) {
+	ek, err := a.askEK(ctx, o.Host)
+	if err != nil {
+		return nil, err
+	}
+	id, err := a.enrol(ctx, at, ek, o)
+	if err != nil {
+		err = errors.Join(err, os.Remove(filepath.Join(a.dir, ekFile)))
+	}
+	return id, err
+}
+
+func (a *Attester) enrol(ctx context.Context, at Authority, ek *EK, o EnrolOptions) (*Identity, error) {
 	if o.Name == "" {
 		o.Name = ek.VM
 	}

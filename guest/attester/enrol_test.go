@@ -87,6 +87,18 @@ func TestCertificateFromTheHost(t *testing.T) {
 	if _, err := a.Enrol(t.Context(), AtDoor(r), EnrolOptions{Host: gone{}}); !errors.Is(err, aik.ErrNoCertificate) || !errors.Is(err, errHost) {
 		t.Errorf("with a host that is gone: %v", err)
 	}
+	r.Spoil = func(_ string, answer any) {
+		if eks, ok := answer.(*[]door.EK); ok {
+			(*eks)[0].Certificate = r.Authority.Root.Certificate.Raw
+		}
+	}
+	if _, err := a.Enrol(t.Context(), AtDoor(r), EnrolOptions{Host: r, Name: vm}); err == nil {
+		t.Error("enrolled with another key's certificate")
+	}
+	r.Spoil = nil
+	if _, err := a.EK(); !errors.Is(err, aik.ErrNoCertificate) {
+		t.Errorf("the certificate of another key was kept: %v", err)
+	}
 	if _, err := a.Enrol(t.Context(), AtDoor(r), EnrolOptions{Host: r}); err != nil {
 		t.Fatal(err)
 	}
