@@ -60,7 +60,7 @@ func TestEvidenceRefused(t *testing.T) {
 		r.card.remove("vm-gone")
 		r.card.remove("vm-again")
 		r.card.add("vm-again")
-		stranger := newRig(r.T).newMachine("vm-a", 0x10)
+		stranger := newRig(r.TB).newMachine("vm-a", 0x10)
 		quotes := r.pcrs.count()
 		changed := func(f func(m *attest.Machine)) *door.EvidenceRequest {
 			m := a.layer(r, nonce)
@@ -156,17 +156,16 @@ func TestLimit(t *testing.T) {
 	})
 }
 
-// TestBootEvidence: it is for a slot that is there, and for a run.
+// TestBootEvidence: it is for a machine's name and a run, and fits an NV index.
 func TestBootEvidence(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		token(r)
 		r.start()
-		r.card.add("vm-a")
 		for _, tc := range []struct {
 			slot string
 			run  int
 			want error
-		}{{"vm-a", 32, nil}, {"vm-b", 32, ErrNotFound}, {"vm-a", 31, ErrRequest}, {"../a", 32, ErrRequest}} {
+		}{{"vm-a", 32, nil}, {"vm-of-another-card", 32, nil}, {"vm-a", 31, ErrRequest}, {"../a", 32, ErrRequest}} {
 			got, err := r.m.BootEvidence(r.Context(), door.Caller{}, &door.BootEvidenceRequest{Slot: tc.slot, Run: make([]byte, tc.run)})
 			if !errors.Is(err, tc.want) || err == nil && len(got.Evidence) > abi.MaxBootEvidence {
 				r.Errorf("slot %s, run of %d bytes: %v, want %v", tc.slot, tc.run, err, tc.want)

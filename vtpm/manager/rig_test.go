@@ -40,7 +40,7 @@ func must[T any](v T, err error) T {
 // rig is a host with all that is around it, in a bubble of time: an authority, a TPM
 // that is a key, a card that is a few.
 type rig struct {
-	*testing.T
+	testing.TB
 	authority *fakeAuthority
 	tpm       *fakeTPM
 	pcrs      *fakePCRs
@@ -61,10 +61,10 @@ func inBubble(t *testing.T, test func(r *rig)) {
 	})
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	host := bootevidencetest.New(t, 0x10)
-	r := &rig{T: t, tpm: &fakeTPM{host}, pcrs: &fakePCRs{host: host}, card: newFakeCard(t), log: &bytes.Buffer{}, stop: func() {}}
+	r := &rig{TB: t, tpm: &fakeTPM{host}, pcrs: &fakePCRs{host: host}, card: newFakeCard(t), log: &bytes.Buffer{}, stop: func() {}}
 	r.authority = newFakeAuthority(t, r.tpm)
 	dir := t.TempDir()
 	r.cfg = Config{
