@@ -6,6 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -75,4 +78,34 @@ func (e *emulated) attest(host *guesttest.Host) {
 	if vm, err := attest.CheckMachine(&ev.VM, nonce, host.Authority.Roots(), time.Now()); vm != guesttest.VM || err != nil {
 		e.Errorf("evidence of %q: %v", vm, err)
 	}
+}
+
+// The tests of vsock, in a kernel that has its loopback.
+func TestVsock(t *testing.T) {
+	b := newBed(t)
+	program := filepath.Join(b.TempDir(), "vsocktest")
+	cmd := exec.CommandContext(b.ctx, "go", "test", "-c", "-o", program, "./vtpm/door/vsock")
+	cmd.Dir, cmd.Env = b.Env.Top, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("building the tests of vsock: %v\n%s", err, out)
+	}
+	modules := []string{"net/vmw_vsock/vsock", "net/vmw_vsock/vmw_vsock_virtio_transport_common", "net/vmw_vsock/vsock_loopback"}
+	guest, err := b.Boot(b.ctx, lab.VMOptions{Image: b.imageWith("6.12", modules, map[string]string{"bin/vsocktest": program})})
+	b.must("booting", err)
+	r, err := guest.Agent.Run(b.ctx, "/bin/vsocktest", "-test.v")
+	b.must("running the tests of vsock", err)
+	results := testResults(string(r.Stdout))
+	for _, res := range results {
+		b.Run(res.name, func(t *testing.T) {
+			if res.verdict == "SKIP" {
+				t.Errorf("skipped where nothing is missing: %s", res.output)
+			}
+			res.report(t)
+		})
+	}
+	if len(results) == 0 || r.ExitCode != 0 {
+		b.Errorf("the tests of vsock ended with %d: %s%s", r.ExitCode, r.Stderr, r.Stdout)
+	}
+	b.must("powering off", guest.Agent.Poweroff(b.ctx))
+	b.must("QEMU", guest.Wait(b.ctx))
 }
