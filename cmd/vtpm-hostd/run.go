@@ -121,7 +121,7 @@ func openHost(cfg *config, log hclog.Logger) (*host, error) {
 		return nil, err
 	}
 	log.Info("the host's TPM is open", "tpm", cfg.tpm)
-	pcrs := hostpcr.Config{AllowSHA1: cfg.allowSHA1}
+	pcrs := hostpcr.Config{AllowSHA1: cfg.allowSHA1, Share: true} // for mapping: machines that start together
 	if cfg.eventLog != none {
 		pcrs.Log = hostpcr.FileLog(cfg.eventLog)
 	}

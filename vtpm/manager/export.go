@@ -3,6 +3,7 @@
 package manager
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -54,6 +55,12 @@ func (m *Manager) vmFile(vm, suffix string) string {
 	return filepath.Join(m.cfg.Certificates, dirVMs, vm+suffix)
 }
 
+// written is what a machine's file was made of.
+type written struct {
+	slot     [16]byte // its id
+	complete bool
+}
+
 // exportSlots writes the certificates of machines that are new or have new ones, and
 // removes those of machines that are gone.
 func (m *Manager) exportSlots(l *link, next map[string]*slot) {
@@ -62,7 +69,7 @@ func (m *Manager) exportSlots(l *link, next map[string]*slot) {
 	}
 	var errs []error
 	if m.written == nil || m.writtenBy != l.bond {
-		m.written, m.writtenBy = map[string]string{}, l.bond
+		m.written, m.writtenBy = map[string]written{}, l.bond
 		errs = append(errs, m.sweep(next))
 	}
 	for name := range m.written {
@@ -72,13 +79,13 @@ func (m *Manager) exportSlots(l *link, next map[string]*slot) {
 		}
 	}
 	for name, s := range next {
-		text := s.pem(l.bond.chain(l.bond.host))
-		if m.written[name] == text {
+		now := written{s.info.ID, s.complete}
+		if m.written[name] == now {
 			continue
 		}
-		err := writeFile(m.vmFile(name, suffixEK), []byte(text), exportMode)
+		err := writeFile(m.vmFile(name, suffixEK), s.pem(l.bond.chain(l.bond.host)), exportMode)
 		if err == nil {
-			m.written[name] = text
+			m.written[name] = now
 		}
 		errs = append(errs, err)
 	}
@@ -87,14 +94,14 @@ func (m *Manager) exportSlots(l *link, next map[string]*slot) {
 	}
 }
 
-func (s *slot) pem(above []*x509.Certificate) string {
-	var text strings.Builder
+func (s *slot) pem(above []*x509.Certificate) []byte {
+	var text bytes.Buffer
 	for _, e := range s.eks {
 		if e.cert != nil {
 			text.Write(ca.PEM(append([]*x509.Certificate{e.cert}, above...)...))
 		}
 	}
-	return text.String()
+	return text.Bytes()
 }
 
 // sweep removes files of machines that are not there: they went while nobody looked.

@@ -24,11 +24,10 @@ type Manager struct {
 	looked time.Time // when, for a revocation; keepIdentity's alone
 	told   []string  // to Config.Slots; keepCard's alone, as are the next two
 
-	written   map[string]string // what machines' files have
+	written   map[string]written // by name
 	writtenBy *bond
 	renewed   chan struct{} // holds one token when there is a new identity
 	doubted   chan struct{} // holds one token when the authority was found to have revoked
-	mapping   chan struct{} // holds one token while PCRs are read for mapping
 	quotes    *limits       // of the host's quotes
 	enrols    *limits       // of questions to the authority
 	waiting   *enrolments
@@ -70,8 +69,8 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m := &Manager{
 		cfg: cfg, log: cfg.Logger, renewed: make(chan struct{}, 1),
-		doubted: make(chan struct{}, 1), mapping: make(chan struct{}, 1),
-		quotes: newLimits(cfg.Burst, cfg.Every), enrols: newLimits(enrolBurst, enrolEvery), waiting: newEnrolments(),
+		doubted: make(chan struct{}, 1),
+		quotes:  newLimits(cfg.Burst, cfg.Every), enrols: newLimits(enrolBurst, enrolEvery), waiting: newEnrolments(),
 		slots: map[string]*slot{}, aiks: map[string]string{},
 	}
 	var err error

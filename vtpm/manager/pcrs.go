@@ -13,21 +13,17 @@ import (
 )
 
 // PCRs gives the host's PCR 0-7 as they are to be mapped into a machine's TPM, from a
-// reading that is at most Config.PCRAge old. Who asks meanwhile shares it. Errors are
-// those of hostpcr.
+// reading that is at most Config.PCRAge old, or that all who ask meanwhile share.
+// Errors are those of hostpcr.
 func (m *Manager) PCRs(ctx context.Context) (coproc.PCRMap, error) {
-	select {
-	case m.mapping <- struct{}{}:
-		defer func() { <-m.mapping }()
-	case <-ctx.Done():
-		return coproc.PCRMap{}, ctx.Err()
-	}
 	r, err := m.cfg.PCRs.Recent(ctx, m.cfg.PCRAge)
 	var values coproc.PCRMap
 	if err == nil {
 		values, err = r.Map()
 	}
-	m.setProblem(problemPCRs, err)
+	if ctx.Err() == nil {
+		m.setProblem(problemPCRs, err)
+	}
 	return values, err
 }
 

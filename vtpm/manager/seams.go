@@ -32,6 +32,7 @@ type TPM interface {
 type PCRs interface {
 	// ReadAlone is for evidence, whose verifiers want their nonce and no others.
 	ReadAlone(ctx context.Context, nonce []byte) (*hostpcr.Reading, error)
+	// Recent is for mapping. It does best if who asks at once shares a quote.
 	Recent(ctx context.Context, age time.Duration) (*hostpcr.Reading, error)
 }
 
