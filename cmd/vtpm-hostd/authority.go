@@ -106,6 +106,8 @@ func (a *authority) CRL(ctx context.Context) (*x509.RevocationList, error) {
 func refused(err error) error {
 	e, ok := errors.AsType[*client.Error](err)
 	switch {
+	case ok && e.Status == http.StatusTooManyRequests:
+		return fmt.Errorf("%w: %w", manager.ErrBusy, err)
 	case !ok || e.Temporary():
 		return err
 	case e.Status == http.StatusUnauthorized:

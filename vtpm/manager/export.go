@@ -33,13 +33,28 @@ func (m *Manager) export(l *link, id *identity) {
 	if m.cfg.Certificates == "" || l.bond == nil {
 		return
 	}
-	err := os.MkdirAll(filepath.Join(m.cfg.Certificates, dirVMs), 0o755)
+	err := m.makeFolders()
 	if err == nil {
 		err = errors.Join(
 			writeFile(filepath.Join(m.cfg.Certificates, "host.pem"), ca.PEM(id.chain()...), exportMode),
 			writeFile(filepath.Join(m.cfg.Certificates, "coprocessor.pem"), ca.PEM(l.bond.chain(id)...), exportMode))
 	}
 	m.exported(err)
+}
+
+// makeFolders makes the folders that are not there, for everybody to read.
+func (m *Manager) makeFolders() error {
+	for _, dir := range []string{m.cfg.Certificates, filepath.Join(m.cfg.Certificates, dirVMs)} {
+		if err := os.Mkdir(dir, 0o755); errors.Is(err, fs.ErrExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask is
+			return err
+		}
+	}
+	return nil
 }
 
 // exported notes whether certificates could be written out.

@@ -120,6 +120,8 @@ func (m *Manager) refused(err error) error {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case errors.Is(err, ErrRefused):
 		return fmt.Errorf("%w: %w", ErrDenied, err)
+	case errors.Is(err, ErrBusy):
+		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

@@ -96,10 +96,12 @@ func TestGuestEnrolsTooOften(t *testing.T) {
 		if _, err := r.m.Enrol(r.Context(), door.Caller{VM: "vm-a"}, &door.EnrolRequest{}); err != nil {
 			r.Errorf("later: %v", err)
 		}
-		r.authority.set(func(f *fakeAuthority) { f.err = ErrRefused })
-		r.pass(enrolEvery)
-		if _, err := r.m.Enrol(r.Context(), door.Caller{VM: "vm-a"}, &door.EnrolRequest{}); !errors.Is(err, ErrDenied) {
-			r.Errorf("refused by the authority: %v, want ErrDenied", err)
+		for said, want := range map[error]error{ErrRefused: ErrDenied, ErrBusy: ErrBusy, errTest: ErrUnavailable} {
+			r.authority.set(func(f *fakeAuthority) { f.err = said })
+			r.pass(enrolEvery)
+			if _, err := r.m.Enrol(r.Context(), door.Caller{VM: "vm-a"}, &door.EnrolRequest{}); !errors.Is(err, want) {
+				r.Errorf("the authority says %v: %v, want %v", said, err, want)
+			}
 		}
 	})
 }

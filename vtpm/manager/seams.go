@@ -53,8 +53,8 @@ type Card interface {
 }
 
 // Authority is the cloud's authority. An error is ErrRefused if the authority has
-// understood, and does not want to, and ErrRevoked if it is the host's certificate
-// that it does not take.
+// understood, and does not want to, ErrBusy if it wants to be asked less, and ErrRevoked
+// if it is the host's certificate that it does not take.
 type Authority interface {
 	Enrol(ctx context.Context, r *Enrolment) (*Challenge, error)
 	Prove(ctx context.Context, p *Proof) (*Certified, error)

@@ -4,6 +4,7 @@ package gates
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +30,7 @@ type Guests struct {
 // NewGuests makes the folder, and removes sockets that a process before left in it.
 // Of shared it takes all but Path and VM.
 func NewGuests(dir string, shared Config) (*Guests, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
 	entries, err := os.ReadDir(dir)
@@ -42,6 +43,18 @@ func NewGuests(dir string, shared Config) (*Guests, error) {
 		}
 	}
 	return &Guests{dir: dir, shared: shared, gates: map[string]*Gate{}, failed: map[string]string{}}, err
+}
+
+// makeDir makes a folder that others can reach the sockets in, whatever the umask is.
+// One that is there stays as it is.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
 }
 
 // Set opens gates for machines that have none, and closes those of machines that are
