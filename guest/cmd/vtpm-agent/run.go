@@ -38,6 +38,9 @@ func run(ctx context.Context, cfg config, log hclog.Logger) error {
 			return err
 		}
 	}
+	if err := upLoopback(); err != nil {
+		log.Warn("no network within the machine", "error", err)
+	}
 	modules, err := loadModules(cfg.modules, cfg.cmdline)
 	if err != nil {
 		return err
