@@ -15,6 +15,7 @@ import (
 	"hwvtpm/control/ca"
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/admin"
 	"hwvtpm/vtpm/attest"
 )
 
@@ -108,22 +109,20 @@ func (m *Manager) certifyCard(ctx context.Context, card Card) error {
 		return fmt.Errorf("key of the card: %w", err)
 	}
 	l := &link{card: card, serial: hex.EncodeToString(key.Serial[:])}
-	if was != nil && was.serial == l.serial {
-		l.bond = was.bond // until there is a better one
+	if m.bond != nil && sameKey(m.bond.cert, key.Public) == nil {
+		l.bond = m.bond // until there is a better one
 	}
 	m.noteCard(l.serial)
 	if id.good(now) {
-		var b *bond
-		if b, l.why = m.bind(ctx, card, id, key.Public, key.DER); l.why == nil {
-			l.bond = b
-			m.log.Info("the card is certified", "card", l.serial, "until", l.bond.cert.NotAfter.UTC().Format(time.RFC3339))
-		} else if lost(l.why) {
+		if l.why = m.certify(ctx, l, id, key); lost(l.why) {
 			return l.why
-		} else {
-			l.again = now.Add(bindAgain)
-			m.log.Warn("the card is not certified", "card", l.serial, "error", l.why)
 		}
 	}
+	if l.why != nil {
+		l.again = now.Add(bindAgain)
+		m.log.Warn("the card is not certified", "card", l.serial, "error", l.why)
+	}
+	m.bond = l.bond
 	m.setLink(l)
 	m.setProblem(problemCard, l.why)
 	m.export(l, id)
@@ -133,28 +132,41 @@ func (m *Manager) certifyCard(ctx context.Context, card Card) error {
 // bindAgain is the pause after the card could not be certified.
 const bindAgain = 15 * time.Second
 
-// bind has the host's TPM certify the card's key and quote over it, and gives the card
-// its certificates.
-func (m *Manager) bind(ctx context.Context, card Card, id *identity, key any, spki []byte) (*bond, error) {
-	serial := abi.SerialOf(spki)
-	template, err := ca.CoprocessorAIK(hex.EncodeToString(serial[:]), ca.Validity{Now: m.cfg.Now(), Life: id.aik.NotAfter.Sub(m.cfg.Now())})
+// certify gives a card its certificates: those that it had, if they are by this identity,
+// or new ones.
+func (m *Manager) certify(ctx context.Context, l *link, id *identity, key admin.CardKey) (err error) {
+	b := l.bond
+	if b == nil || b.host != id {
+		if b, err = m.bind(ctx, id, key); err != nil {
+			return err
+		}
+	}
+	if err := l.card.SetCertificates(ctx, raw(b.chain(id))); err != nil {
+		return fmt.Errorf("certificates for the card: %w", err)
+	}
+	l.bond = b
+	m.log.Info("the card is certified", "card", l.serial, "until", b.cert.NotAfter.UTC().Format(time.RFC3339))
+	return nil
+}
+
+// bind has the host's TPM certify a card's key, and quote over it.
+func (m *Manager) bind(ctx context.Context, id *identity, key admin.CardKey) (*bond, error) {
+	now := m.cfg.Now()
+	template, err := ca.CoprocessorAIK(hex.EncodeToString(key.Serial[:]), ca.Validity{Now: now, Life: id.aik.NotAfter.Sub(now)})
 	if err != nil {
 		return nil, err
 	}
 	issuer := &ca.Issuer{Certificate: id.aik, Signer: m.cfg.TPM.Signer()}
 	b := &bond{host: id}
-	if b.cert, err = issuer.Issue(template, key); err != nil {
+	if b.cert, err = issuer.Issue(template, key.Public); err != nil {
 		return nil, fmt.Errorf("certificate of the card: %w", err)
 	}
-	data := attest.CardData(spki)
+	data := attest.CardData(key.DER)
 	reading, err := m.cfg.PCRs.ReadAlone(ctx, data[:])
 	if err != nil {
 		return nil, fmt.Errorf("quote over the card's key: %w", err)
 	}
 	b.quote = attest.Quote{Attest: reading.Quote.Attest, Signature: reading.Quote.Signature}
-	if err := card.SetCertificates(ctx, raw(b.chain(id))); err != nil {
-		return nil, fmt.Errorf("certificates for the card: %w", err)
-	}
 	return b, nil
 }
 

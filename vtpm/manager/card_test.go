@@ -35,6 +35,9 @@ func TestCardComesBack(t *testing.T) {
 		if r.card.given != 2 {
 			r.Errorf("the card was given certificates %d times, want 2", r.card.given)
 		}
+		if n := r.pcrs.count(); n != 1 {
+			r.Errorf("the host's TPM has quoted %d times over one card, want once", n)
+		}
 		if strings.Contains(r.log.String(), "ANOTHER KEY") {
 			r.Error("the card is taken for another one")
 		}

@@ -17,8 +17,9 @@ type operation func(ctx context.Context, caller door.Caller, body json.RawMessag
 
 // doors answers the operations of one kind of channel.
 type doors struct {
-	m   *Manager
-	ops map[string]operation
+	m      *Manager
+	ops    map[string]operation
+	limits *limits // of each machine's requests; nil: none
 }
 
 // Do implements door.Handler.
@@ -27,6 +28,9 @@ func (d *doors) Do(ctx context.Context, caller door.Caller, op string, body json
 	if !ok {
 		return nil, door.Errorf(door.CodeNotFound, "there is no such operation here")
 	}
+	if d.limits != nil && caller.VM != "" && !d.limits.take(caller.VM, d.m.cfg.Now()) {
+		return nil, door.Errorf(door.CodeBusy, "too many requests: slower, please")
+	}
 	result, err := f(ctx, caller, body)
 	if err != nil {
 		return nil, d.m.answer(op, caller, err)
@@ -34,8 +38,8 @@ func (d *doors) Do(ctx context.Context, caller door.Caller, op string, body json
 	return result, nil
 }
 
-// answer gives an error the code that its caller gets. What is the host's own trouble
-// is logged, since the caller is not told all of it.
+// answer gives an error the code that its caller gets. What should not happen is logged,
+// since the caller is not told of it.
 func (m *Manager) answer(op string, caller door.Caller, err error) error {
 	for _, c := range []struct {
 		cause error
@@ -47,9 +51,7 @@ func (m *Manager) answer(op string, caller door.Caller, err error) error {
 		{hostpcr.ErrLog, door.CodeUnavailable}, {hostpcr.ErrWeak, door.CodeUnavailable},
 	} {
 		if errors.Is(err, c.cause) {
-			if c.code == door.CodeUnavailable {
-				m.log.Warn("unanswered", "op", op, "vm", caller.VM, "error", err)
-			}
+			m.log.Debug("refused", "op", op, "vm", caller.VM, "error", err) // callers can ask without end
 			return door.Errorf(c.code, "%w", err)
 		}
 	}
@@ -76,7 +78,7 @@ type none struct{}
 // Guests answers guests. Each channel belongs to the caller's machine; one that
 // belongs to nobody proves the machine by what it asks with.
 func (m *Manager) Guests() door.Handler {
-	return &doors{m, map[string]operation{
+	return &doors{m: m, limits: m.requests, ops: map[string]operation{
 		door.OpHello: with(func(_ context.Context, caller door.Caller, _ *none) (door.Hello, error) {
 			return door.Hello{Version: door.Version, VM: caller.VM}, nil
 		}),
@@ -94,7 +96,7 @@ func (m *Manager) Guests() door.Handler {
 
 // Backends answers the processes that run machines' devices.
 func (m *Manager) Backends() door.Handler {
-	return &doors{m, map[string]operation{
+	return &doors{m: m, ops: map[string]operation{
 		door.OpPCRs: with(func(ctx context.Context, _ door.Caller, _ *none) (door.PCRs, error) {
 			values, err := m.PCRs(ctx)
 			return hostdoor.FromMap(&values), err
@@ -105,7 +107,7 @@ func (m *Manager) Backends() door.Handler {
 
 // Operators answers the host's operators.
 func (m *Manager) Operators() door.Handler {
-	return &doors{m, map[string]operation{
+	return &doors{m: m, ops: map[string]operation{
 		door.OpStatus: with(func(context.Context, door.Caller, *none) (door.Status, error) { return m.Status(), nil }),
 		door.OpVMs:    with(func(context.Context, door.Caller, *none) ([]string, error) { return m.VMs(), nil }),
 		door.OpVM: with(func(ctx context.Context, _ door.Caller, r *door.VMRequest) (*door.VM, error) {

@@ -39,6 +39,7 @@ func (m *Manager) export(l *link, id *identity) {
 			writeFile(filepath.Join(m.cfg.Certificates, "host.pem"), ca.PEM(id.chain()...), exportMode),
 			writeFile(filepath.Join(m.cfg.Certificates, "coprocessor.pem"), ca.PEM(l.bond.chain(id)...), exportMode))
 	}
+	m.hostFiles = err
 	m.exported(err)
 }
 
@@ -57,13 +58,18 @@ func (m *Manager) makeFolders() error {
 	return nil
 }
 
-// exported notes whether certificates could be written out.
+// exported notes whether certificates could be written out, and logs what is new.
 func (m *Manager) exported(err error) {
+	m.mu.Lock()
+	before := m.problems[problemFiles]
 	if err != nil {
 		err = fmt.Errorf("certificates are not written out: %w", err)
+	}
+	m.problems[problemFiles] = err
+	m.mu.Unlock()
+	if err != nil && (before == nil || before.Error() != err.Error()) {
 		m.log.Warn("files", "error", err)
 	}
-	m.setProblem(problemFiles, err)
 }
 
 func (m *Manager) vmFile(vm, suffix string) string {
@@ -104,9 +110,7 @@ func (m *Manager) exportSlots(l *link, next map[string]*slot) {
 		}
 		errs = append(errs, err)
 	}
-	if err := errors.Join(errs...); err != nil {
-		m.exported(err)
-	}
+	m.exported(errors.Join(append(errs, m.hostFiles)...))
 }
 
 func (s *slot) pem(above []*x509.Certificate) []byte {
@@ -140,8 +144,7 @@ func (m *Manager) exportAIK(vm, chain string) {
 	if m.cfg.Certificates == "" {
 		return
 	}
-	err := writeFile(m.vmFile(vm, suffixAIK), []byte(chain), exportMode)
-	if err != nil {
-		m.exported(err)
+	if err := writeFile(m.vmFile(vm, suffixAIK), []byte(chain), exportMode); err != nil {
+		m.log.Warn("a machine's certificate is not written out", "vm", vm, "error", err)
 	}
 }

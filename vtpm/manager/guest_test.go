@@ -165,3 +165,31 @@ func TestDoors(t *testing.T) {
 		}
 	})
 }
+
+// TestRequests: a machine that asks without end is told to wait, and no other is.
+func TestRequests(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		token(r)
+		r.start()
+		guests := r.m.Guests()
+		ask := func(vm string) string {
+			_, err := guests.Do(r.Context(), door.Caller{VM: vm}, door.OpHello, nil)
+			if err == nil {
+				return ""
+			}
+			return door.Code(err)
+		}
+		for range requestBurst {
+			if code := ask("vm-a"); code != "" {
+				r.Fatal(code)
+			}
+		}
+		if a, b := ask("vm-a"), ask("vm-b"); a != door.CodeBusy || b != "" {
+			r.Errorf("vm-a: %q, vm-b: %q, want busy and an answer", a, b)
+		}
+		time.Sleep(requestEvery)
+		if code := ask("vm-a"); code != "" {
+			r.Errorf("later: %s", code)
+		}
+	})
+}

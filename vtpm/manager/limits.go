@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// limits shares the host's TPM among machines: each gets so many quotes in a row, and
-// then one in each period, and one at a time. It knows the machines that have asked
-// lately, of which there are no more than slots.
+// limits shares what machines want among them: each gets so many in a row, and then one
+// in each period. It knows the machines that have asked lately, of which there are no
+// more than slots.
 type limits struct {
 	burst int
 	every time.Duration
@@ -22,33 +22,51 @@ type limits struct {
 type share struct {
 	left float64
 	at   time.Time
-	busy bool
+	busy bool // one is under way
 }
 
 func newLimits(burst int, every time.Duration) *limits {
 	return &limits{burst: burst, every: every, known: map[string]*share{}}
 }
 
-// take takes one, if there is one left and none is under way. done ends it.
-func (l *limits) take(vm string, now time.Time) (done func(), ok bool) {
+// take takes one, if there is one left.
+func (l *limits) take(vm string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.known[vm]
-	if s == nil {
-		s = &share{left: float64(l.burst), at: now}
-		l.known[vm] = s
-	}
-	s.left, s.at = min(float64(l.burst), s.left+max(0, float64(now.Sub(s.at))/float64(l.every))), now
-	if s.busy || s.left < 1 {
+	return l.takeLocked(vm, now) != nil
+}
+
+// takeAlone takes one, if there is one left and none is under way, until done.
+func (l *limits) takeAlone(vm string, now time.Time) (done func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.known[vm]; s != nil && s.busy {
 		return nil, false
 	}
-	s.left--
+	s := l.takeLocked(vm, now)
+	if s == nil {
+		return nil, false
+	}
 	s.busy = true
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		s.busy = false
 	}, true
+}
+
+func (l *limits) takeLocked(vm string, now time.Time) *share {
+	s := l.known[vm]
+	if s == nil {
+		s = &share{left: float64(l.burst), at: now}
+		l.known[vm] = s
+	}
+	s.left, s.at = min(float64(l.burst), s.left+max(0, float64(now.Sub(s.at))/float64(l.every))), now
+	if s.left < 1 {
+		return nil
+	}
+	s.left--
+	return s
 }
 
 // keep forgets machines that are not there any more.

@@ -22,15 +22,20 @@ type Manager struct {
 
 	spent  string    // a token that was shown; keepIdentity's alone
 	looked time.Time // when, for a revocation; keepIdentity's alone
-	told   []string  // to Config.Slots; keepCard's alone, as are the next two
 
-	written   map[string]written // by name
+	// These are keepCard's alone.
+	bond      *bond              // of the card that was certified last
+	told      []string           // to Config.Slots
+	written   map[string]written // machines' files, by name
 	writtenBy *bond
-	renewed   chan struct{} // holds one token when there is a new identity
-	doubted   chan struct{} // holds one token when the authority was found to have revoked
-	quotes    *limits       // of the host's quotes
-	enrols    *limits       // of questions to the authority
-	waiting   *enrolments
+	hostFiles error // why those of host and card are not written
+
+	renewed  chan struct{} // holds one token when there is a new identity
+	doubted  chan struct{} // holds one token when the authority was found to have revoked
+	requests *limits       // of guests
+	quotes   *limits       // of the host's quotes
+	enrols   *limits       // of questions to the authority
+	waiting  *enrolments
 
 	mu       sync.Mutex // guards what follows
 	id       *identity  // nil: none
@@ -52,10 +57,12 @@ const (
 )
 
 // A machine may enrol so many times in a row, and then once in each period: the
-// authority counts them for the host.
+// authority counts them for the host. It may ask for anything so many times.
 const (
-	enrolBurst = 4
-	enrolEvery = 15 * time.Second
+	enrolBurst   = 4
+	enrolEvery   = 15 * time.Second
+	requestBurst = 64
+	requestEvery = 100 * time.Millisecond
 )
 
 // New makes a Manager. It makes the state folder and the TLS key, and reads what was
@@ -68,9 +75,9 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("manager: state: %w", err)
 	}
 	m := &Manager{
-		cfg: cfg, log: cfg.Logger, renewed: make(chan struct{}, 1),
-		doubted: make(chan struct{}, 1),
-		quotes:  newLimits(cfg.Burst, cfg.Every), enrols: newLimits(enrolBurst, enrolEvery), waiting: newEnrolments(),
+		cfg: cfg, log: cfg.Logger, renewed: make(chan struct{}, 1), doubted: make(chan struct{}, 1),
+		requests: newLimits(requestBurst, requestEvery), quotes: newLimits(cfg.Burst, cfg.Every),
+		enrols: newLimits(enrolBurst, enrolEvery), waiting: newEnrolments(),
 		slots: map[string]*slot{}, aiks: map[string]string{},
 	}
 	var err error

@@ -45,6 +45,7 @@ func (m *Manager) refresh(ctx context.Context, card Card) error {
 	if err != nil {
 		return fmt.Errorf("list of slots: %w", err)
 	}
+	m.tell(infos)
 	_, l := m.current()
 	old := m.known()
 	next := make(map[string]*slot, len(infos))
@@ -70,7 +71,7 @@ func (m *Manager) known() map[string]*slot {
 	return m.slots
 }
 
-// setSlots takes the slots that there are now, and tells who wants to know.
+// setSlots takes the slots that there are now.
 func (m *Manager) setSlots(l *link, next map[string]*slot) {
 	m.mu.Lock()
 	m.slots = next
@@ -81,13 +82,23 @@ func (m *Manager) setSlots(l *link, next map[string]*slot) {
 	}
 	m.mu.Unlock()
 	there := func(vm string) bool { return next[vm] != nil }
+	m.requests.keep(there)
 	m.quotes.keep(there)
 	m.enrols.keep(there)
 	m.exportSlots(l, next)
-	names := slices.Sorted(maps.Keys(next))
+}
+
+// tell tells who wants to know which slots there are, before they are certified: that
+// may take a while.
+func (m *Manager) tell(infos []abi.SlotInfo) {
+	names := make([]string, 0, len(infos))
+	for i := range infos {
+		names = append(names, infos[i].Name)
+	}
+	slices.Sort(names)
 	if m.told == nil || !slices.Equal(m.told, names) {
-		m.told = append([]string{}, names...)
-		m.cfg.Slots(names)
+		m.told = names
+		m.cfg.Slots(slices.Clone(names))
 	}
 }
 

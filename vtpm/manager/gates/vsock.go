@@ -29,8 +29,9 @@ type Vsock struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu    sync.Mutex // guards taken
+	mu    sync.Mutex // guards what follows
 	taken map[uint32]int
+	said  string // of the file
 }
 
 // OpenVsock listens at a port. The file has a line "CID NAME" for each machine, and
@@ -95,7 +96,22 @@ func (v *Vsock) connection(ctx context.Context, c net.Conn) {
 		v.cfg.talk(ctx, c, door.Caller{VM: vm, UID: -1})
 		return
 	}
-	v.cfg.Logger.Warn("a caller is turned away", "cid", at.CID, "error", err)
+	v.turnAway(at.CID, err)
+}
+
+// turnAway logs why a guest got no answer: for a file that can't be read once, since
+// guests can come without end.
+func (v *Vsock) turnAway(cid uint32, err error) {
+	v.cfg.Logger.Debug("a caller is turned away", "cid", cid)
+	if err == nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.said != err.Error() {
+		v.said = err.Error()
+		v.cfg.Logger.Error("nobody knows which machine has which CID", "error", err)
+	}
 }
 
 func (v *Vsock) take(cid uint32) bool {
