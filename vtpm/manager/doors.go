@@ -20,6 +20,7 @@ type doors struct {
 	m      *Manager
 	ops    map[string]operation
 	limits *limits // of each machine's requests; nil: none
+	frank  bool    // callers are of the host
 }
 
 // Do implements door.Handler.
@@ -33,14 +34,14 @@ func (d *doors) Do(ctx context.Context, caller door.Caller, op string, body json
 	}
 	result, err := f(ctx, caller, body)
 	if err != nil {
-		return nil, d.m.answer(op, caller, err)
+		return nil, d.answer(op, caller, err)
 	}
 	return result, nil
 }
 
-// answer gives an error the code that its caller gets. What should not happen is logged,
-// since the caller is not told of it.
-func (m *Manager) answer(op string, caller door.Caller, err error) error {
+// answer gives an error the code that its caller gets, and a guest no more of the host's
+// inside than it has to know. What should not happen is logged.
+func (d *doors) answer(op string, caller door.Caller, err error) error {
 	for _, c := range []struct {
 		cause error
 		code  string
@@ -51,12 +52,15 @@ func (m *Manager) answer(op string, caller door.Caller, err error) error {
 		{hostpcr.ErrLog, door.CodeUnavailable}, {hostpcr.ErrWeak, door.CodeUnavailable},
 	} {
 		if errors.Is(err, c.cause) {
-			m.log.Debug("refused", "op", op, "vm", caller.VM, "error", err) // callers can ask without end
+			d.m.log.Debug("refused", "op", op, "vm", caller.VM, "error", err) // callers can ask without end
+			if t, ok := errors.AsType[*trouble](err); ok && !d.frank {
+				return door.Errorf(c.code, "%s", t.told())
+			}
 			return door.Errorf(c.code, "%w", err)
 		}
 	}
 	if _, ok := errors.AsType[*door.Error](err); !ok {
-		m.log.Error("failed", "op", op, "vm", caller.VM, "error", err)
+		d.m.log.Error("failed", "op", op, "vm", caller.VM, "error", err)
 	}
 	return err
 }
@@ -96,7 +100,7 @@ func (m *Manager) Guests() door.Handler {
 
 // Backends answers the processes that run machines' devices.
 func (m *Manager) Backends() door.Handler {
-	return &doors{m: m, ops: map[string]operation{
+	return &doors{m: m, frank: true, ops: map[string]operation{
 		door.OpPCRs: with(func(ctx context.Context, _ door.Caller, _ *none) (door.PCRs, error) {
 			values, err := m.PCRs(ctx)
 			return hostdoor.FromMap(&values), err
@@ -107,7 +111,7 @@ func (m *Manager) Backends() door.Handler {
 
 // Operators answers the host's operators.
 func (m *Manager) Operators() door.Handler {
-	return &doors{m: m, ops: map[string]operation{
+	return &doors{m: m, frank: true, ops: map[string]operation{
 		door.OpStatus: with(func(context.Context, door.Caller, *none) (door.Status, error) { return m.Status(), nil }),
 		door.OpVMs:    with(func(context.Context, door.Caller, *none) ([]string, error) { return m.VMs(), nil }),
 		door.OpVM: with(func(ctx context.Context, _ door.Caller, r *door.VMRequest) (*door.VM, error) {

@@ -21,3 +21,26 @@ var (
 	// ErrRevoked: the authority does not take this host's certificate any more.
 	ErrRevoked = errors.New("the authority has revoked this host")
 )
+
+// trouble is ErrUnavailable with a cause inside of the host, which guests are not told.
+type trouble struct {
+	what  string // for everybody
+	cause error
+}
+
+// Error implements error.
+func (t *trouble) Error() string { return t.told() + ": " + t.cause.Error() }
+
+// Unwrap gives both.
+func (t *trouble) Unwrap() []error { return []error{ErrUnavailable, t.cause} }
+
+// told is what guests are told.
+func (t *trouble) told() string { return ErrUnavailable.Error() + ": " + t.what }
+
+// What does not answer.
+const (
+	noCard      = "the card does not answer"
+	noTPM       = "the host's TPM does not answer"
+	noAuthority = "the authority does not answer"
+	noTrust     = "the authority does not take this host's certificate"
+)

@@ -22,7 +22,7 @@ import (
 // endorsement key of its slot. Errors are ErrRequest, ErrDenied, ErrNotFound,
 // ErrBusy and ErrUnavailable.
 func (m *Manager) Evidence(ctx context.Context, caller door.Caller, req *door.EvidenceRequest) (*attest.Evidence, error) {
-	machine, vm, err := m.machine(caller, req)
+	machine, vm, err := m.machine(ctx, caller, req)
 	if err != nil {
 		return nil, err
 	}
@@ -44,12 +44,12 @@ func (m *Manager) Evidence(ctx context.Context, caller door.Caller, req *door.Ev
 	defer cancel()
 	health, _, err := l.card.HealthStatementFor(asking, nonce)
 	if err != nil {
-		return nil, fmt.Errorf("%w: health of the card: %w", ErrUnavailable, err)
+		return nil, &trouble{noCard, err}
 	}
 	binding.Health = health.Raw
 	reading, err := m.cfg.PCRs.ReadAlone(ctx, nonce[:])
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, &trouble{noTPM, err}
 	}
 	host := hostLayer(reading)
 	mode := attest.Mode(req.PCRMap)
@@ -60,12 +60,19 @@ func (m *Manager) Evidence(ctx context.Context, caller door.Caller, req *door.Ev
 	return &attest.Evidence{Version: attest.Version, PCRMap: mode, VM: *machine, Binding: *binding, Host: host}, nil
 }
 
-// machine checks a machine's own layer, and says whose it is.
-func (m *Manager) machine(caller door.Caller, req *door.EvidenceRequest) (*attest.Machine, string, error) {
+// machine checks a machine's own layer, and says whose it is. Checks take turns, lest
+// callers that nobody knows take all of the host's processors.
+func (m *Manager) machine(ctx context.Context, caller door.Caller, req *door.EvidenceRequest) (*attest.Machine, string, error) {
 	switch attest.Mode(req.PCRMap) {
 	case "", attest.ModeMap, attest.ModeEvidence, attest.ModeOff:
 	default:
 		return nil, "", fmt.Errorf("%w: pcr-map %.20q", ErrRequest, req.PCRMap)
+	}
+	select {
+	case m.checks <- struct{}{}:
+		defer func() { <-m.checks }()
+	case <-ctx.Done():
+		return nil, "", ctx.Err()
 	}
 	machine, err := attest.ParseMachine(req.VM)
 	if err != nil {

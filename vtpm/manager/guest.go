@@ -117,13 +117,13 @@ func (m *Manager) refused(err error) error {
 	switch {
 	case errors.Is(err, ErrRevoked):
 		m.revoke(err)
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return &trouble{noTrust, err}
 	case errors.Is(err, ErrRefused):
 		return fmt.Errorf("%w: %w", ErrDenied, err)
 	case errors.Is(err, ErrBusy):
 		return err
 	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	return &trouble{noAuthority, err}
 }
 
 // Prove gives the authority the secret of a challenge that Enrol got for this caller.

@@ -160,6 +160,13 @@ func TestDoors(t *testing.T) {
 		if _, err := r.m.Guests().Do(r.Context(), door.Caller{}, door.OpEK, nil); door.Code(err) != door.CodeDenied {
 			r.Errorf("ek on nobody's channel: %v", err)
 		}
+		r.card.leave(true)
+		if _, err := r.m.Guests().Do(r.Context(), door.Caller{VM: "vm-a"}, door.OpEK, nil); door.Code(err) != door.CodeUnavailable || strings.Contains(err.Error(), errTest.Error()) {
+			r.Errorf("a guest is told of the host's inside: %v", err)
+		}
+		if _, err := r.m.Operators().Do(r.Context(), door.Caller{}, door.OpVM, []byte(`{"name":"vm-b"}`)); !strings.Contains(err.Error(), errTest.Error()) {
+			r.Errorf("an operator is not told why: %v", err)
+		}
 		if got := r.m.Summary(); !strings.HasPrefix(got, "1 machines") {
 			r.Errorf("summary %q", got)
 		}

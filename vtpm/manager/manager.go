@@ -7,6 +7,7 @@ import (
 	"crypto"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type Manager struct {
 
 	renewed  chan struct{} // holds one token when there is a new identity
 	doubted  chan struct{} // holds one token when the authority was found to have revoked
+	checks   chan struct{} // holds one token for each check of a machine's quote
 	requests *limits       // of guests
 	quotes   *limits       // of the host's quotes
 	enrols   *limits       // of questions to the authority
@@ -76,6 +78,7 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m := &Manager{
 		cfg: cfg, log: cfg.Logger, renewed: make(chan struct{}, 1), doubted: make(chan struct{}, 1),
+		checks:   make(chan struct{}, max(1, runtime.NumCPU()/2)),
 		requests: newLimits(requestBurst, requestEvery), quotes: newLimits(cfg.Burst, cfg.Every),
 		enrols: newLimits(enrolBurst, enrolEvery), waiting: newEnrolments(),
 		slots: map[string]*slot{}, aiks: map[string]string{},

@@ -197,11 +197,11 @@ func (m *Manager) slot(ctx context.Context, vm string) (*slot, *link, error) {
 	case errors.Is(err, coproc.ErrNotFound):
 		return nil, nil, fmt.Errorf("%w: %.80q", ErrNotFound, vm)
 	case err != nil:
-		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, nil, &trouble{noCard, err}
 	}
 	s, err := m.update(ctx, l, m.known()[vm], info)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, nil, &trouble{noCard, err}
 	}
 	m.learn(s)
 	return s, l, nil
