@@ -28,6 +28,7 @@ type newTPM struct {
 	vmID  string // as swtpm_setup's --vmid, may be empty
 	keys  abi.Keys
 	banks abi.Banks
+	certs bool // certificates of the keys were asked for
 }
 
 // createTPM makes the TPM of the state directory dir, which has none.
@@ -37,6 +38,9 @@ func createTPM(ctx context.Context, s settings, dir string, n newTPM, log hclog.
 	}
 	if !s.chosen {
 		log.Warn("no coprocd is configured, and there is none at "+defaultSocket+": the state directory gets a simulated card of its own", "dir", dir)
+	}
+	if n.certs {
+		log.Warn("the endorsement keys have no certificates: a simulated card in a state directory has no authority")
 	}
 	return createCard(ctx, s, dir, n, log)
 }
@@ -53,6 +57,9 @@ func createSlot(ctx context.Context, s settings, dir string, n newTPM, log hclog
 	err = withCard(ctx, s.socket, func(c *admin.Client) error {
 		req := abi.SlotCreate{Keys: n.keys, Banks: n.banks, AccessKey: [32]byte(key)}
 		info, err = createNamed(ctx, c, req, slotName(n.vmID, dir), log)
+		if err == nil && n.certs {
+			missCertificates(ctx, c, info, log)
+		}
 		return err
 	})
 	if err != nil {
@@ -61,6 +68,19 @@ func createSlot(ctx context.Context, s settings, dir string, n newTPM, log hclog
 	log.Info("made a TPM", "slot", info.Name, "keys", n.keys.String(), "banks", n.banks.String())
 	p := place{Slot: info.Name, ID: hex.EncodeToString(info.ID[:])}
 	return p, writePlace(dir, p)
+}
+
+// missCertificates says so if the card has issued none for the keys of a new slot.
+func missCertificates(ctx context.Context, c *admin.Client, info abi.SlotInfo, log hclog.Logger) {
+	for _, handle := range info.Keys.EKHandles() {
+		ek, err := c.EKCertificate(ctx, info, handle)
+		if err == nil && len(ek.DER) != 0 {
+			continue
+		}
+		log.Warn("the endorsement keys have no certificates, since the card has none itself: run vtpm-hostd, and certify the slot then",
+			"command", "vtpmctl slot certify "+info.Name, "error", err)
+		return
+	}
 }
 
 // newKey makes the access key of dir's slot. A key that a creation which was cut

@@ -37,7 +37,7 @@ func TestLibvirtCommandLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.tpm.keys != defaultKeys || !s.certs || !s.notOverwrite || s.log.file != "/l" {
+	if s.tpm.keys != defaultKeys || !s.tpm.certs || !s.notOverwrite || s.log.file != "/l" {
 		t.Errorf("understood as %+v", s)
 	}
 }

@@ -29,8 +29,9 @@ card in DIR itself (see swtpm socket --help).
   --createek                make the endorsement keys: RSA-2048, P-256, P-384
   --create-spk              make the storage root key
   --create-ek-cert, --create-platform-cert
-                            as --createek. There is no certificate authority, so
-                            NO certificate is made, and the log says so
+                            as --createek. The card certifies them if vtpm-hostd
+                            has certified the card, asked for or not; the log says
+                            so if it has not. There are no platform certificates
   --lock-nvram              says what is so anyway: there is nothing to lock
   --pcr-banks LIST          of sha1, sha256, sha384, sha512; '-' for all, or
                             for those that are there (default sha256,sha384)
@@ -53,7 +54,6 @@ const defaultKeys = abi.KeyRSAEK | abi.KeyP256EK | abi.KeyP384EK
 type setupConfig struct {
 	state        string
 	tpm          newTPM
-	certs        bool // certificates were asked for
 	overwrite    bool
 	notOverwrite bool
 	reconfigure  bool
@@ -87,7 +87,7 @@ func parseSetup(con *console, args []string) (*setupConfig, error) {
 		{names: []string{"--tpm", "--swtpm_ioctl", "--tcsd-system-ps-file"}, word: &ignoredWord},
 		refuse(ownership, "--take-ownership", "--ownerpass", "--owner-well-known", "--srkpass", "--srk-well-known"),
 		refuse(swtpmKeys, "--keyfile", "--keyfile-fd", "--pwdfile", "--pwdfile-fd", "--cipher"),
-		refuse("no certificate is made", "--write-ek-cert-files"),
+		refuse("'vtpmctl slot show' has the certificates", "--write-ek-cert-files"),
 		refuse("there is no such file", "--config", "--create-config-files"),
 		refuse("the endorsement keys are the TCG's standard ones", "--allow-signing", "--ecc"),
 		refuse("use tpm2_getcap", "--display"),
@@ -107,8 +107,8 @@ func parseSetup(con *console, args []string) (*setupConfig, error) {
 	case caps:
 		return nil, printCapabilities(con, "swtpm_setup", setupFeatures)
 	}
-	c.certs = ekCert || platformCert
-	if ek || c.certs {
+	c.tpm.certs = ekCert || platformCert
+	if ek || c.tpm.certs {
 		c.tpm.keys |= defaultKeys
 	}
 	if spk {
@@ -189,13 +189,8 @@ func (c *setupConfig) run(ctx context.Context, s settings, log hclog.Logger) err
 }
 
 func (c *setupConfig) create(ctx context.Context, s settings, log hclog.Logger) error {
-	if _, err := createTPM(ctx, s, c.state, c.tpm, log); err != nil {
-		return err
-	}
-	if c.certs {
-		log.Warn("no certificate was made, of the endorsement keys or the platform: there is no certificate authority")
-	}
-	return nil
+	_, err := createTPM(ctx, s, c.state, c.tpm, log)
+	return err
 }
 
 // changeBanks changes the PCR banks of the TPM that is there.
