@@ -23,8 +23,9 @@ import (
 
 // Bounds of connections at a time.
 const (
-	mostOfGuest = 4 // of one machine: QEMU has one, and another while it migrates
-	mostOfHost  = 64
+	mostOfGuest    = 4 // of one machine: QEMU has one, and another while it migrates
+	mostOfHost     = 64
+	mostOfBackends = 1024 // all machines may be started at once
 )
 
 // doors are the ways to the manager.
@@ -52,7 +53,7 @@ func (d *doors) open(cfg *config, m *manager.Manager) error {
 	}
 	if cfg.backendSocket != "" {
 		errs = append(errs, d.gate(gates.Config{
-			Path: cfg.backendSocket, Mode: 0o660, GID: cfg.backendGID, Handler: m.Backends(), Most: mostOfHost, Logger: d.log,
+			Path: cfg.backendSocket, Mode: 0o660, GID: cfg.backendGID, Handler: m.Backends(), Most: mostOfBackends, Logger: d.log,
 		}))
 	}
 	guest := gates.Config{

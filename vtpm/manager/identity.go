@@ -65,6 +65,9 @@ func (m *Manager) judge(aik, service, chain string) (*identity, error) {
 	if err == nil && name != m.cfg.Name {
 		err = fmt.Errorf("it is of the host %s", name)
 	}
+	if len(verified) < 3 {
+		err = errors.Join(err, errors.New("there is no authority between it and the root"))
+	}
 	if err = errors.Join(err, sameKey(verified[0], m.cfg.TPM.Public())); err != nil {
 		return nil, fmt.Errorf("certificate of the AIK: %w", err)
 	}

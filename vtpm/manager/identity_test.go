@@ -206,6 +206,10 @@ func TestUnfitAnswers(t *testing.T) {
 		if there(filepath.Join(r.cfg.Dir, fileAIK)) {
 			r.Error("the answer was kept")
 		}
+		r.authority.tpm = r.tpm
+		r.authority.set(func(f *fakeAuthority) { f.ca.Attestation = f.ca.Root }) // no authority below the root
+		r.pass(time.Hour)
+		r.problems("no certificate", "the card has no certificate", "no authority between")
 	})
 }
 
