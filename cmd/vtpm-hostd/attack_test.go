@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"hwvtpm/coproc/coproctest/swtpmtest"
 	"hwvtpm/guest/attester"
 	"hwvtpm/vtpm/door"
 )
@@ -186,5 +187,11 @@ func TestExitCodes(t *testing.T) {
 	}
 	if code := s.host.end(); code != 0 {
 		t.Errorf("exit code %d of a daemon that was told to end", code)
+	}
+	moved := s.process("vtpm-hostd", append(s.host.args, "--tpm", "swtpm:"+swtpmtest.Start(t, swtpmtest.Dir(t)))...)
+	moved.log = s.path("moved.log")
+	moved.start("another TPM")
+	if code := moved.end(); code != exitState {
+		t.Errorf("exit code %d with another TPM, want %d", code, exitState)
 	}
 }
