@@ -12,15 +12,40 @@ import (
 	"strings"
 )
 
-// gated lists the packages with a test that mentions the environment variable.
+// gated lists the packages with a test that mentions the environment variable, or
+// that imports a package which does so on behalf of tests.
 func gated(tree fs.FS, gate string) ([]string, error) {
+	keys := [][]byte{[]byte(`"` + gate + `"`)}
+	// Such packages may import each other: look until there are no more.
+	keepers := map[string]bool{}
+	for before := -1; before < len(keepers); {
+		before = len(keepers)
+		err := goFiles(tree, func(pkg string, test bool, text []byte) {
+			if !test && !keepers[pkg] && isTestPackage(pkg) && mentions(text, keys) {
+				keepers[pkg] = true
+				keys = append(keys, []byte(`"`+path.Join(module, pkg)+`"`))
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	found := map[string]bool{}
 	err := testFiles(tree, func(pkg string, text []byte) {
-		if bytes.Contains(text, []byte(`"`+gate+`"`)) {
+		if mentions(text, keys) {
 			found[pkg] = true
 		}
 	})
 	return slices.Sorted(maps.Keys(found)), err
+}
+
+const module = "hwvtpm"
+
+// isTestPackage says whether a package exists for tests: controltest and such.
+func isTestPackage(pkg string) bool { return strings.HasSuffix(pkg, "test") }
+
+func mentions(text []byte, keys [][]byte) bool {
+	return slices.ContainsFunc(keys, func(key []byte) bool { return bytes.Contains(text, key) })
 }
 
 // fuzzTarget is one fuzz function.
@@ -42,6 +67,15 @@ func fuzzTargets(tree fs.FS) ([]fuzzTarget, error) {
 // testFiles visits the files that go test would look at for tests, in order of
 // their names.
 func testFiles(tree fs.FS, visit func(pkg string, text []byte)) error {
+	return goFiles(tree, func(pkg string, test bool, text []byte) {
+		if test {
+			visit(pkg, text)
+		}
+	})
+}
+
+// goFiles visits all of the module's own Go files in order of their names.
+func goFiles(tree fs.FS, visit func(pkg string, test bool, text []byte)) error {
 	return fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -49,12 +83,12 @@ func testFiles(tree fs.FS, visit func(pkg string, text []byte)) error {
 		if d.IsDir() && skipDir(name, d.Name()) {
 			return fs.SkipDir
 		}
-		if !strings.HasSuffix(name, "_test.go") {
+		if path.Ext(name) != ".go" {
 			return nil
 		}
 		text, err := fs.ReadFile(tree, name)
 		if err == nil {
-			visit("./"+path.Dir(name), text)
+			visit("./"+path.Dir(name), strings.HasSuffix(name, "_test.go"), text)
 		}
 		return err
 	})

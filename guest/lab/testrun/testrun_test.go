@@ -104,9 +104,17 @@ func TestGatedFindsPackagesByTheirTests(t *testing.T) {
 		"d/testdata/x_test.go": {Data: []byte(`os.Getenv("GATE")`)},
 		".cache/x_test.go":     {Data: []byte(`os.Getenv("GATE")`)},
 		"e/f/g_test.go":        {Data: []byte(`lookup("GATE")`)},
+		// What helps tests may have the gate, and help others of its kind.
+		"help/ztest/z.go":  {Data: []byte(`os.Getenv("GATE")`)},
+		"help/atest/a.go":  {Data: []byte(`import "hwvtpm/help/ztest"`)},
+		"g/g_test.go":      {Data: []byte(`import "hwvtpm/help/ztest"`)},
+		"h/h_test.go":      {Data: []byte(`import "hwvtpm/help/atest"`)},
+		"i/i.go":           {Data: []byte(`import "hwvtpm/help/ztest"`)},
+		"j/j_test.go":      {Data: []byte(`import "hwvtpm/help/ztest/more"`)},
+		"k/tree/b_test.go": {Data: []byte(`import "hwvtpm/b"`)},
 	}
 	got, err := gated(tree, "GATE")
-	if want := []string{"./a", "./e/f"}; err != nil || !slices.Equal(got, want) {
+	if want := []string{"./a", "./e/f", "./g", "./h"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("gated() = %v, %v, want %v", got, err, want)
 	}
 }
