@@ -14,6 +14,7 @@ import (
 
 	"hwvtpm/firmware/broker"
 	"hwvtpm/firmware/sealed/hosttpm"
+	"hwvtpm/internal/cli"
 )
 
 // config is the command line, checked.
@@ -42,9 +43,8 @@ type config struct {
 	workerUID  int
 	fastCurves bool
 
-	logLevel     string
-	logFormat    string
-	printVersion bool
+	logLevel  string
+	logFormat string
 }
 
 const usage = `Usage: coprocd --store DIR --socket PATH [flags]
@@ -113,9 +113,7 @@ type options struct{ mode, pcrs, index, curves string }
 
 // flags describes the flags to package flag.
 func (c *config) flags(o *options) *flag.FlagSet {
-	fs := flag.NewFlagSet("coprocd", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
+	fs := cli.Flags("coprocd")
 	for name, p := range map[string]*string{
 		"store": &c.storeDir, "adopt": &c.adopt, "engine": &c.engine,
 		"key-file": &c.keyFile, "host-tpm": &c.hostTPM, "pcrs": &o.pcrs, "key-backup": &c.backup, "nv-index": &o.index,
@@ -136,30 +134,20 @@ func (c *config) flags(o *options) *flag.FlagSet {
 	}
 	fs.IntVar(&c.workerUID, "worker-uid", uid, "")
 	fs.BoolVar(&c.reseal, "reseal", false, "")
-	fs.BoolVar(&c.printVersion, "version", false, "")
 	return fs
 }
 
-// parseArgs reads the command line. It returns flag.ErrHelp after printing the
-// help to w.
+// parseArgs reads the command line. It returns flag.ErrHelp after printing help or
+// version to w.
 func parseArgs(args []string, w io.Writer) (config, error) {
 	var c config
 	var o options
 	fs := c.flags(&o)
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			_, _ = io.WriteString(w, usage)
-		}
+	if err := cli.ParseFlags(fs, args, w, usage); err != nil {
 		return c, err
 	}
-	if fs.NArg() > 0 {
-		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	if c.printVersion {
-		return c, nil
-	}
-	return c, errors.Join(c.checkFaces(), c.checkSlots(), c.setMode(o.mode), c.setProtection(o.pcrs, o.index),
-		setSwitch(&c.fastCurves, "fast-curves", o.curves), c.checkLog(), c.resolve())
+	return c, cli.Hint(fs.Name(), errors.Join(c.checkFaces(), c.checkSlots(), c.setMode(o.mode), c.setProtection(o.pcrs, o.index),
+		setSwitch(&c.fastCurves, "fast-curves", o.curves), c.checkLog(), c.resolve()))
 }
 
 func (c *config) checkFaces() error {

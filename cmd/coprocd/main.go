@@ -5,8 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"os"
 	"os/signal"
 
@@ -21,31 +19,18 @@ const exitStore = 3
 
 func main() {
 	signal.Ignore(unix.SIGHUP) // there is nothing to read again
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	defer stop()
-	os.Exit(realMain(ctx, os.Args[1:]))
+	cli.Main(realMain)
 }
 
 func realMain(ctx context.Context, args []string) int {
 	cfg, err := parseArgs(args, os.Stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return cli.ExitOK
-	case err != nil:
-		fmt.Fprintf(os.Stderr, "coprocd: %v\nTry 'coprocd --help'.\n", err)
-		return cli.ExitUsage
-	case cfg.printVersion:
-		fmt.Println("coprocd", cli.Version())
-		return cli.ExitOK
+	if err == nil {
+		err = run(ctx, cfg)
 	}
-	return report(run(ctx, cfg))
+	return cli.End(os.Stderr, "coprocd", err, exitCode)
 }
 
-func report(err error) int {
-	if err == nil {
-		return cli.ExitOK
-	}
-	fmt.Fprintf(os.Stderr, "coprocd: %v\n", err)
+func exitCode(err error) int {
 	if _, ok := errors.AsType[storeError](err); ok {
 		return exitStore
 	}

@@ -29,18 +29,17 @@ func TestUsageExitCodes(t *testing.T) {
 	}
 }
 
-func TestReport(t *testing.T) {
+func TestExitCode(t *testing.T) {
 	cause := errors.New("cause")
 	for _, tt := range []struct {
 		err  error
 		want int
 	}{
-		{nil, cli.ExitOK},
 		{cause, cli.ExitFailure},
 		{fmt.Errorf("open: %w", storeError{cause}), exitStore},
 	} {
-		if got := report(tt.err); got != tt.want {
-			t.Errorf("report(%v) = %d, want %d", tt.err, got, tt.want)
+		if got := exitCode(tt.err); got != tt.want {
+			t.Errorf("exitCode(%v) = %d, want %d", tt.err, got, tt.want)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/internal/cli"
 )
 
 // config is the command line, checked.
@@ -34,8 +35,6 @@ type config struct {
 	user    string
 	group   string
 	systemd string // auto or off
-
-	printVersion bool
 }
 
 // event is what libvirt tells its hooks ("Hooks for specific system management").
@@ -106,9 +105,7 @@ var commandFlags = map[string][]string{
 }
 
 func (c *config) flags() *flag.FlagSet {
-	fs := flag.NewFlagSet("hwvtpm-libvirt-hook", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
+	fs := cli.Flags(program)
 	fs.StringVar(&c.slot, "slot", "", "")
 	fs.StringVar(&c.face, "face", faceVirtio, "")
 	fs.BoolVar(&c.ifLost, "if-lost", false, "")
@@ -122,31 +119,24 @@ func (c *config) flags() *flag.FlagSet {
 	fs.StringVar(&c.backend, "backend", "", "")
 	fs.StringVar(&c.logDir, "log-dir", "/var/log/hwvtpm", "")
 	fs.StringVar(&c.runDir, "run-dir", "/run/hwvtpm", "")
-	fs.BoolVar(&c.printVersion, "version", false, "")
 	return fs
 }
 
-// parseArgs reads the command line. It returns flag.ErrHelp after printing the
-// help to w.
+// parseArgs reads the command line. It returns flag.ErrHelp after printing help or
+// version to w.
 func parseArgs(args []string, w io.Writer) (config, error) {
 	var c config
 	if len(args) > 0 && commandFlags[args[0]] != nil {
 		c.command, args = args[0], args[1:]
 	}
 	fs := c.flags()
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			_, _ = io.WriteString(w, usage)
-		}
+	if err := cli.Parse(fs, args, w, usage); err != nil {
 		return c, err
 	}
-	if c.printVersion {
-		return c, nil
-	}
 	if c.command == "" {
-		return c, errors.New("give a command: hook, xml or recover")
+		return c, cli.Hint(program, errors.New("give a command: hook, xml or recover"))
 	}
-	return c, errors.Join(c.checkFlags(fs), c.setWords(fs.Args()), c.check())
+	return c, cli.Hint(program, errors.Join(c.checkFlags(fs), c.setWords(fs.Args()), c.check()))
 }
 
 func (c *config) checkFlags(fs *flag.FlagSet) (err error) {

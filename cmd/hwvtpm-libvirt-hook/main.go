@@ -4,13 +4,8 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
 	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
 
 	"hwvtpm/internal/cli"
 )
@@ -21,32 +16,20 @@ func init() {
 	runtime.LockOSThread()
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	os.Exit(realMain(ctx, os.Args[1:]))
-}
+// program is this one's name.
+const program = "hwvtpm-libvirt-hook"
+
+func main() { cli.Main(realMain) }
 
 // realMain gives the exit code. libvirt refuses to start a domain whose hook ends
 // with another one than 0.
 func realMain(ctx context.Context, args []string) int {
 	cfg, err := parseArgs(args, os.Stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return cli.ExitOK
-	case err != nil:
-		fmt.Fprintf(os.Stderr, "hwvtpm-libvirt-hook: %v\nTry 'hwvtpm-libvirt-hook --help'.\n", err)
-		return cli.ExitUsage
-	case cfg.printVersion:
-		fmt.Println("hwvtpm-libvirt-hook", cli.Version())
-		return cli.ExitOK
+	if err != nil {
+		return cli.End(os.Stderr, program, err, nil)
 	}
-	if err := cfg.run(ctx); err != nil {
-		// libvirt shows this text in its log and to who started the domain.
-		fmt.Fprintf(os.Stderr, "hwvtpm: %v\n", err)
-		return cli.ExitFailure
-	}
-	return cli.ExitOK
+	// libvirt shows this text in its log and to who started the domain.
+	return cli.End(os.Stderr, "hwvtpm", cfg.run(ctx), nil)
 }
 
 func (c config) run(ctx context.Context) error {

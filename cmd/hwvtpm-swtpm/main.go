@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"hwvtpm/internal/cli"
 )
@@ -39,10 +37,8 @@ these three names. Each of them takes --help.
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	con := &console{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
-	os.Exit(realMain(ctx, con, os.Args))
+	cli.Main(func(ctx context.Context, _ []string) int { return realMain(ctx, con, os.Args) })
 }
 
 func realMain(ctx context.Context, con *console, args []string) int {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vtpm"
 	"hwvtpm/vtpm/hostdoor"
 )
@@ -42,7 +43,6 @@ type config struct {
 	logFormat  string
 
 	printCapabilities bool
-	printVersion      bool
 }
 
 const usage = `Usage: vhost-user-vtpm --socket-path PATH --coproc sim:DIR --qmp PATH [flags]
@@ -141,8 +141,8 @@ than the card knows, sealed with another key, or in use; or there is no such
 slot, it is locked, or it does not open to this key.
 `
 
-// parseArgs reads the command line. It returns flag.ErrHelp after printing the
-// help to w.
+// parseArgs reads the command line. It returns flag.ErrHelp after printing help or
+// version to w.
 func parseArgs(args []string, w io.Writer) (config, error) {
 	// The conventions want --print-capabilities to win over all else.
 	for _, a := range args {
@@ -152,9 +152,7 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 	}
 	var c config
 	var fd, emulatorPath, coprocSpec, policy, layout, packed, curves, mode, hostPCRs string
-	fs := flag.NewFlagSet("vhost-user-vtpm", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
+	fs := cli.Flags("vhost-user-vtpm")
 	fs.StringVar(&c.socketPath, "socket-path", "", "")
 	fs.StringVar(&emulatorPath, "tpm-emulator-socket", "", "")
 	fs.StringVar(&mode, "socket-mode", "0600", "")
@@ -174,20 +172,10 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 	fs.StringVar(&c.metrics, "metrics", "", "")
 	fs.StringVar(&c.logLevel, "log-level", "info", "")
 	fs.StringVar(&c.logFormat, "log-format", "text", "")
-	fs.BoolVar(&c.printVersion, "version", false, "")
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			_, _ = io.WriteString(w, usage)
-		}
+	if err := cli.ParseFlags(fs, args, w, usage); err != nil {
 		return c, err
 	}
-	if fs.NArg() > 0 {
-		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	if c.printVersion {
-		return c, nil
-	}
-	return c, errors.Join(
+	return c, cli.Hint(fs.Name(), errors.Join(
 		c.setSocket(fd, emulatorPath, mode),
 		c.checkFace(fs),
 		c.setCoproc(coprocSpec),
@@ -197,7 +185,7 @@ func parseArgs(args []string, w io.Writer) (config, error) {
 		c.setLayouts(layout),
 		setSwitch(&c.packed, "packed", packed),
 		c.checkLog(),
-	)
+	))
 }
 
 func (c *config) setSocket(fd, emulator, mode string) error {

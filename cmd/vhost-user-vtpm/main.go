@@ -5,12 +5,8 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 
 	"hwvtpm/coproc"
 	"hwvtpm/internal/cli"
@@ -19,27 +15,16 @@ import (
 // exitState is the exit code if the TPM can't be used and trying again won't help.
 const exitState = 3
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	os.Exit(realMain(ctx, os.Args[1:]))
-}
+func main() { cli.Main(realMain) }
 
 func realMain(ctx context.Context, args []string) int {
-	cfg, err := parseArgs(args, os.Stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return cli.ExitOK
-	case err != nil:
-		fmt.Fprintf(os.Stderr, "vhost-user-vtpm: %v\nTry 'vhost-user-vtpm --help'.\n", err)
-		return cli.ExitUsage
-	case cfg.printCapabilities:
-		return report(printCapabilities(os.Stdout))
-	case cfg.printVersion:
-		fmt.Println("vhost-user-vtpm", cli.Version())
-		return cli.ExitOK
+	cfg, err := parseArgs(args, os.Stdout)
+	if err == nil && cfg.printCapabilities {
+		err = printCapabilities(os.Stdout)
+	} else if err == nil {
+		err = run(ctx, cfg)
 	}
-	return report(run(ctx, cfg))
+	return cli.End(os.Stderr, "vhost-user-vtpm", err, exitCode)
 }
 
 // lasting are the causes that need an operator: a service manager that starts
@@ -49,11 +34,7 @@ var lasting = []error{
 	coproc.ErrNotFound, coproc.ErrDenied, coproc.ErrLocked,
 }
 
-func report(err error) int {
-	if err == nil {
-		return cli.ExitOK
-	}
-	fmt.Fprintf(os.Stderr, "vhost-user-vtpm: %v\n", err)
+func exitCode(err error) int {
 	if slices.ContainsFunc(lasting, func(bad error) bool { return errors.Is(err, bad) }) {
 		return exitState
 	}

@@ -12,11 +12,8 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"hwvtpm/control/store"
@@ -36,10 +33,9 @@ type console struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	syscall.Umask(0o077)
-	os.Exit(realMain(ctx, &console{out: os.Stdout, err: os.Stderr, getenv: os.Getenv}, os.Args[1:]))
+	con := &console{out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
+	cli.Main(func(ctx context.Context, args []string) int { return realMain(ctx, con, args) })
 }
 
 func realMain(ctx context.Context, con *console, args []string) int {
@@ -47,21 +43,11 @@ func realMain(ctx context.Context, con *console, args []string) int {
 	if err == nil {
 		err = inv.cmd.run(inv, ctx)
 	}
-	if errors.Is(err, flag.ErrHelp) {
-		return cli.ExitOK
-	}
-	if err != nil {
-		fmt.Fprintf(con.err, "vtpm-control: %v\n", err)
-	}
-	return exitCode(err)
+	return cli.End(con.err, "vtpm-control", err, exitCode)
 }
 
 func exitCode(err error) int {
 	switch {
-	case err == nil:
-		return cli.ExitOK
-	case cli.IsUsage(err):
-		return cli.ExitUsage
 	case errors.Is(err, store.ErrNotFound):
 		return exitNotFound
 	case errors.Is(err, store.ErrInUse):

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -126,13 +125,10 @@ var everywhere = []string{"dir", "json"}
 // flag.ErrHelp then.
 func parse(con *console, args []string) (*invocation, error) {
 	lives := enrol.DefaultConfig()
-	inv, showVersion := &invocation{con: con, verify: api.DefaultVerify()}, false
-	fs := flag.NewFlagSet("vtpm-control", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
+	inv := &invocation{con: con, verify: api.DefaultVerify()}
+	fs := cli.Flags("vtpm-control")
 	fs.StringVar(&inv.dir, "dir", "", "")
 	fs.BoolVar(&inv.json, "json", false, "")
-	fs.BoolVar(&showVersion, "version", false, "")
 	fs.StringVar(&inv.pkcs11.Module, "pkcs11", "", "")
 	fs.StringVar(&inv.pkcs11.Token, "pkcs11-token", "", "")
 	fs.StringVar(&inv.pkcs11.PINFile, "pkcs11-pin", "", "")
@@ -151,16 +147,9 @@ func parse(con *console, args []string) (*invocation, error) {
 	fs.BoolVar(&inv.reuse, "reuse", false, "")
 	fs.StringVar(&inv.reason, "reason", "", "")
 	fs.StringVar(&inv.why, "why", "unspecified", "")
-	words, err := mixed(fs, args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		io.WriteString(con.out, usage)
+	words, err := cli.ParseWords(fs, args, con.out, usage)
+	if err != nil {
 		return nil, err
-	case err != nil:
-		return nil, cli.Usagef("%w\nTry 'vtpm-control --help'.", err)
-	case showVersion:
-		fmt.Fprintln(con.out, "vtpm-control", cli.Version())
-		return nil, flag.ErrHelp
 	}
 	for _, dir := range []string{con.getenv("HWVTPM_CONTROL"), defaultDir} {
 		if inv.dir == "" {
@@ -170,26 +159,13 @@ func parse(con *console, args []string) (*invocation, error) {
 	return inv, inv.setCommand(words, fs)
 }
 
-// mixed parses flags that may stand before, between and behind other words.
-func mixed(fs *flag.FlagSet, args []string) (words []string, err error) {
-	for {
-		if err := fs.Parse(args); err != nil {
-			return nil, err
-		}
-		if fs.NArg() == 0 {
-			return words, nil
-		}
-		words, args = append(words, fs.Arg(0)), fs.Args()[1:]
-	}
-}
-
 func (inv *invocation) setCommand(words []string, fs *flag.FlagSet) error {
 	if len(words) == 0 {
-		return cli.Usagef("no command\nTry 'vtpm-control --help'.")
+		return cli.Hint(fs.Name(), errors.New("no command"))
 	}
 	i := slices.IndexFunc(commands, func(c command) bool { return c.word == words[0] })
 	if i < 0 {
-		return cli.Usagef("no command is called %q\nTry 'vtpm-control --help'.", words[0])
+		return cli.Hint(fs.Name(), fmt.Errorf("no command is called %q", words[0]))
 	}
 	inv.cmd, inv.args = commands[i], words[1:]
 	if len(inv.args) != inv.cmd.args {

@@ -12,13 +12,10 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"hwvtpm/control/client"
@@ -41,10 +38,9 @@ type console struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	syscall.Umask(0o077)
-	os.Exit(realMain(ctx, &console{out: os.Stdout, err: os.Stderr}, os.Args[1:]))
+	con := &console{out: os.Stdout, err: os.Stderr}
+	cli.Main(func(ctx context.Context, args []string) int { return realMain(ctx, con, args) })
 }
 
 func realMain(ctx context.Context, con *console, args []string) int {
@@ -52,21 +48,11 @@ func realMain(ctx context.Context, con *console, args []string) int {
 	if err == nil {
 		err = inv.start(ctx)
 	}
-	if errors.Is(err, flag.ErrHelp) {
-		return cli.ExitOK
-	}
-	if err != nil {
-		fmt.Fprintf(con.err, "vtpm-guest: %v\n", err)
-	}
-	return exitCode(err)
+	return cli.End(con.err, "vtpm-guest", err, exitCode)
 }
 
 func exitCode(err error) int {
 	switch {
-	case err == nil:
-		return cli.ExitOK
-	case cli.IsUsage(err):
-		return cli.ExitUsage
 	case refused(err):
 		return exitDenied
 	case later(err):

@@ -5,10 +5,8 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -107,16 +105,12 @@ func parse(con *console, args []string) (*invocation, error) {
 	if len(args) > 0 {
 		word, args = args[0], args[1:]
 	}
-	fs := flag.NewFlagSet("vtpm-guest", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
+	fs := cli.Flags("vtpm-guest")
 	switch word {
-	case "--help", "-help", "-h", "help":
-		io.WriteString(con.out, usage)
-		return nil, flag.ErrHelp
-	case "--version", "-version":
-		fmt.Fprintln(con.out, "vtpm-guest", cli.Version())
-		return nil, flag.ErrHelp
+	case "--help", "-help", "-h", "--version", "-version":
+		return nil, cli.Parse(fs, []string{word}, con.out, usage)
+	case "help":
+		return nil, cli.Parse(fs, []string{"--help"}, con.out, usage)
 	case "enrol":
 		inv.run = (*invocation).enrol
 		inv.enrolFlags(fs)
@@ -127,19 +121,15 @@ func parse(con *console, args []string) (*invocation, error) {
 		inv.run = (*invocation).show
 		fs.BoolVar(&inv.json, "json", false, "")
 	default:
-		return nil, cli.Usagef("no command is called %q\nTry 'vtpm-guest --help'.", word)
+		return nil, cli.Hint(fs.Name(), fmt.Errorf("no command is called %q", word))
 	}
 	fs.StringVar(&inv.tpm, "tpm", defaultTPM, "")
 	fs.StringVar(&inv.dir, "dir", defaultDir, "")
 	fs.DurationVar(&inv.timeout, "timeout", 2*time.Minute, "")
-	err := fs.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		io.WriteString(con.out, usage)
-		return nil, err
-	case err != nil:
-		return nil, cli.Usagef("%s: %w\nTry 'vtpm-guest --help'.", word, err)
-	case fs.NArg() > 0:
+	if err := cli.Parse(fs, args, con.out, usage); err != nil {
+		return nil, fmt.Errorf("%s: %w", word, err)
+	}
+	if fs.NArg() > 0 {
 		return nil, cli.Usagef("%s takes no more words: %q", word, fs.Arg(0))
 	}
 	return inv, inv.check(word)

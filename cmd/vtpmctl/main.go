@@ -5,12 +5,8 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"golang.org/x/term"
 
@@ -35,13 +31,12 @@ type console struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	seen := term.IsTerminal(int(os.Stderr.Fd()))
-	os.Exit(realMain(ctx, &console{
+	con := &console{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv,
 		askable: seen && term.IsTerminal(int(os.Stdin.Fd())), showable: seen,
-	}, os.Args[1:]))
+	}
+	cli.Main(func(ctx context.Context, args []string) int { return realMain(ctx, con, args) })
 }
 
 func realMain(ctx context.Context, con *console, args []string) int {
@@ -49,22 +44,10 @@ func realMain(ctx context.Context, con *console, args []string) int {
 	if err == nil {
 		err = inv.run(ctx)
 	}
-	if errors.Is(err, flag.ErrHelp) {
-		return cli.ExitOK
-	}
-	if err != nil {
-		fmt.Fprintf(con.err, "vtpmctl: %v\n", err)
-	}
-	return exitCode(err)
+	return cli.End(con.err, "vtpmctl", err, exitCode)
 }
 
 func exitCode(err error) int {
-	if err == nil {
-		return cli.ExitOK
-	}
-	if cli.IsUsage(err) {
-		return cli.ExitUsage
-	}
 	for _, c := range []struct {
 		cause error
 		code  int

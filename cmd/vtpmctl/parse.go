@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -188,14 +186,10 @@ var everywhere = []string{"socket", "json", "timeout"}
 func parse(con *console, args []string) (*invocation, error) {
 	inv := &invocation{con: con}
 	var keys, banks, flush string
-	var showVersion bool
-	fs := flag.NewFlagSet("vtpmctl", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
+	fs := cli.Flags("vtpmctl")
 	fs.StringVar(&inv.socket, "socket", "", "")
 	fs.BoolVar(&inv.json, "json", false, "")
 	fs.DurationVar(&inv.timeout, "timeout", 2*time.Minute, "")
-	fs.BoolVar(&showVersion, "version", false, "")
 	fs.StringVar(&keys, "keys", abi.DefaultKeys.String(), "")
 	fs.StringVar(&banks, "banks", abi.DefaultBanks.String(), "")
 	fs.StringVar(&inv.accessKey, "access-key", "", "")
@@ -214,31 +208,11 @@ func parse(con *console, args []string) (*invocation, error) {
 	fs.StringVar(&flush, "flush", "on", "")
 	fs.StringVar(&inv.hostd, "hostd", "", "")
 	inv.verify.define(fs)
-	words, err := mixed(fs, args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		io.WriteString(con.out, usage)
+	words, err := cli.ParseWords(fs, args, con.out, usage)
+	if err != nil {
 		return nil, err
-	case err != nil:
-		return nil, cli.Usagef("%v\nTry 'vtpmctl --help'.", err)
-	case showVersion:
-		fmt.Fprintln(con.out, "vtpmctl", cli.Version())
-		return nil, flag.ErrHelp
 	}
 	return inv, errors.Join(inv.setCommand(words, fs), inv.setChoices(keys, banks, flush))
-}
-
-// mixed parses flags that may stand before, between and behind other words.
-func mixed(fs *flag.FlagSet, args []string) (words []string, err error) {
-	for {
-		if err := fs.Parse(args); err != nil {
-			return nil, err
-		}
-		if fs.NArg() == 0 {
-			return words, nil
-		}
-		words, args = append(words, fs.Arg(0)), fs.Args()[1:]
-	}
 }
 
 // setCommand finds the command, and checks that it takes these words and flags.

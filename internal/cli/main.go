@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// Main is the main function of a program: it runs it with the words behind its name,
+// and exits with the code that it gives. SIGINT and SIGTERM end the context.
+func Main(run func(ctx context.Context, args []string) int) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// End gives the exit code of how a program ended, and tells w of a failure in the
+// program's name. An end by flag.ErrHelp (see Parse) is a good one. A program that has
+// codes of its own says with code which failures have them, and gives ExitFailure for the
+// others; without one, it may be nil.
+func End(w io.Writer, program string, err error, code func(error) int) int {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return ExitOK
+	}
+	fmt.Fprintf(w, "%s: %v\n", program, err)
+	switch {
+	case IsUsage(err):
+		return ExitUsage
+	case code == nil:
+		return ExitFailure
+	}
+	return code(err)
+}
