@@ -46,9 +46,9 @@ func run(ctx context.Context, cfg config) (err error) {
 	if err != nil {
 		return err
 	}
-	tell(log, "READY=1\nSTATUS=serving")
+	cli.Tell(log, "READY=1\nSTATUS=serving")
 	log.Info("ready", "version", cli.Version())
-	defer tell(log, "STOPPING=1")
+	defer cli.Tell(log, "STOPPING=1")
 	return f.serve(ctx, figures{c, f.broker, protection.String()}.collect)
 }
 
@@ -82,11 +82,4 @@ func orNone[T int | time.Duration](v T) T {
 		return -1
 	}
 	return v
-}
-
-// tell tells the service manager, if there is one.
-func tell(log hclog.Logger, state string) {
-	if err := cli.Notify(state); err != nil {
-		log.Warn("service manager", "error", err)
-	}
 }

@@ -45,7 +45,7 @@ func (e *emulatorFace) serve(ctx context.Context, end endpoint) error {
 // QEMU says itself when a power-on is due.
 func (e *emulatorFace) connected(p emulator.Peer) coproc.RunID {
 	e.log.Info("a virtual machine has connected", "pid", p.PID)
-	tell(e.log, "STATUS=serving a virtual machine")
+	cli.Tell(e.log, "STATUS=serving a virtual machine")
 	run, _ := runOf(e.cfg, p.PID)
 	return run
 }
@@ -56,7 +56,7 @@ func (e *emulatorFace) disconnected(err error) {
 	} else {
 		e.log.Info("the virtual machine has disconnected")
 	}
-	tell(e.log, "STATUS=waiting for a virtual machine")
+	cli.Tell(e.log, "STATUS=waiting for a virtual machine")
 }
 
 // WriteMetrics implements counted.

@@ -97,8 +97,8 @@ func run(ctx context.Context, cfg config) (err error) {
 	if err := dropStartup(); err != nil {
 		log.Debug("memory of the start is kept", "error", err)
 	}
-	tell(log, "READY=1\nSTATUS=waiting for a virtual machine")
-	defer tell(log, "STOPPING=1")
+	cli.Tell(log, "READY=1\nSTATUS=waiting for a virtual machine")
+	defer cli.Tell(log, "STOPPING=1")
 	return f.serve(ctx, end)
 }
 
@@ -176,7 +176,7 @@ func (b *backend) connected(ctx context.Context, p vhostuser.Peer) error {
 		b.monitor.Wake()
 	}
 	b.log.Info("a virtual machine has connected", "pid", p.PID)
-	tell(b.log, "STATUS=serving a virtual machine")
+	cli.Tell(b.log, "STATUS=serving a virtual machine")
 	run, err := runOf(b.cfg, p.PID)
 	if err != nil {
 		b.log.Warn("can't tell one run of the virtual machine from the next, so PCRs are kept: give --run-id", "error", err)
@@ -203,17 +203,11 @@ func (b *backend) disconnected(err error) {
 	} else {
 		b.log.Info("the virtual machine has disconnected")
 	}
-	tell(b.log, "STATUS=waiting for a virtual machine")
+	cli.Tell(b.log, "STATUS=waiting for a virtual machine")
 }
 
 // WriteMetrics implements counted.
 func (b *backend) WriteMetrics(w *metrics.Writer) { b.device.WriteMetrics(w) }
-
-func tell(log hclog.Logger, state string) {
-	if err := cli.Notify(state); err != nil {
-		log.Warn("service manager", "error", err)
-	}
-}
 
 func (b *backend) logTotals() {
 	s := b.device.Stats()

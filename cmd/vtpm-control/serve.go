@@ -70,6 +70,7 @@ func (inv *invocation) serve(ctx context.Context) (err error) {
 	}
 	defer public.Close()
 	log.Info("serving", "address", public.Addr().String(), "names", inv.names, "operators", o.socket())
+	cli.Tell(log, "READY=1") // who connects from now on is served, if not at once
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -78,6 +79,7 @@ func (inv *invocation) serve(ctx context.Context) (err error) {
 	go func() { ends <- api.Serve(ctx, public, api.TLS(own.get), server.Public()) }()
 	go func() { ends <- api.Serve(ctx, operators, nil, server.Operator()) }()
 	first := <-ends // by ctx, or because its listener failed: both end
+	cli.Tell(log, "STOPPING=1")
 	cancel()
 	return errors.Join(first, <-ends)
 }

@@ -4,12 +4,14 @@ package main
 
 import (
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The unit's command line, with the flags that its comment shows, is one that serves,
@@ -45,4 +47,38 @@ func TestUnit(t *testing.T) {
 	if out, err := exec.Command("systemd-analyze", "verify", "--man=no", path).CombinedOutput(); err != nil {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
+}
+
+// The unit's manager is told when operators and hosts are answered, and when that ends.
+func TestReadiness(t *testing.T) {
+	dir := newDir(t)
+	path := filepath.Join(filepath.Dir(dir), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	told := func(want string) {
+		t.Helper()
+		if err := manager.SetReadDeadline(time.Now().Add(hang)); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 64)
+		if n, err := manager.Read(b); err != nil || string(b[:n]) != want {
+			t.Fatalf("the manager was told %q, %v; want %s", b[:n], err, want)
+		}
+	}
+	t.Setenv("NOTIFY_SOCKET", path)
+	url, stop := serve(t, dir)
+	told("READY=1")
+	if out := must(t, dir, "list", "hosts"); out == "" {
+		t.Error("the operators' door says nothing")
+	}
+	resp, err := client(t, dir).Get(url + "/v1/ca")
+	if err != nil {
+		t.Fatalf("ready, and the hosts' door is shut: %v", err)
+	}
+	resp.Body.Close()
+	stop()
+	told("STOPPING=1")
 }

@@ -68,3 +68,10 @@ func Notify(state string) error {
 	}
 	return nil
 }
+
+// Tell is Notify for a program that goes on without its manager: a failure is logged.
+func Tell(log interface{ Warn(string, ...any) }, state string) {
+	if err := Notify(state); err != nil {
+		log.Warn("service manager", "error", err)
+	}
+}
