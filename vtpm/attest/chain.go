@@ -118,8 +118,8 @@ func (v *Verifier) revoked(chains ...chain) error {
 	checked := signatures{}
 	for _, certs := range chains {
 		for i, c := range certs[:len(certs)-1] {
-			issuer := certs[i+1]
-			if issuer.KeyUsage&x509.KeyUsageCRLSign == 0 {
+			issuer, root := certs[i+1], i+2 == len(certs)
+			if issuer.KeyUsage&x509.KeyUsageCRLSign == 0 && !root {
 				continue // a host or card, which has no list: its own certificate is revoked
 			}
 			if err := v.covered(c, issuer, checked); err != nil {
