@@ -137,6 +137,7 @@ func New(cfg Config) (*Host, error) {
 // batch is callers that get the same quote.
 type batch struct {
 	nonces  [][]byte
+	callers int // that still wait; guarded by Host.mu
 	shared  bool
 	done    chan struct{} // closed when what follows is there
 	reading *Reading
@@ -144,7 +145,8 @@ type batch struct {
 }
 
 // Read reads and quotes the PCRs for a nonce of MinNonce to MaxNonce bytes. The
-// quote is begun after the call. The end of ctx ends the wait, not what the TPM does.
+// quote is begun after the call. The end of ctx ends the wait, not what the TPM does;
+// a quote that nobody waits for any more is not begun.
 //
 // Without Share the AK signs the nonce as it is. Where a quote by the same key can
 // mean something else, let nobody choose the nonce: derive it, with a label.
@@ -170,6 +172,9 @@ func (h *Host) read(ctx context.Context, nonce []byte, share bool) (*Reading, er
 	case <-b.done:
 		return b.reading, b.err
 	case <-ctx.Done():
+		h.mu.Lock()
+		b.callers--
+		h.mu.Unlock()
 		return nil, fmt.Errorf("host PCRs: %w", ctx.Err())
 	}
 }
@@ -190,6 +195,7 @@ func (h *Host) join(nonce []byte, share bool) (*batch, error) {
 		}
 		h.wg.Go(func() { h.serve(b) })
 	}
+	b.callers++
 	b.nonces = append(b.nonces, append([]byte(nil), nonce...))
 	return b, nil
 }
@@ -198,11 +204,9 @@ func (h *Host) serve(b *batch) {
 	defer close(b.done)
 	h.turn.Lock()
 	defer h.turn.Unlock()
-	h.mu.Lock()
-	if h.next == b {
-		h.next = nil // whoever comes now comes after the beginning
+	if b.err = h.begin(b); b.err != nil {
+		return
 	}
-	h.mu.Unlock()
 	b.reading, b.err = h.take(b)
 	if b.err != nil {
 		b.err = fmt.Errorf("host PCRs: %w", b.err)
@@ -212,6 +216,26 @@ func (h *Host) serve(b *batch) {
 	h.recent = b.reading
 	h.mu.Unlock()
 }
+
+// begin closes a batch, whose turn has come, to further callers. An error is that the
+// TPM need not be asked: callers that ask and go would keep the others waiting for it.
+func (h *Host) begin(b *batch) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.next == b {
+		h.next = nil // whoever comes now comes after the beginning
+	}
+	switch {
+	case h.closed:
+		return ErrClosed
+	case b.callers == 0:
+		return errLeft
+	}
+	return nil
+}
+
+// errLeft is told nobody.
+var errLeft = errors.New("host PCRs: nobody waits any more")
 
 // Recent gives the newest reading if it was begun no longer than age ago, and a new
 // one, for a nonce of its own, otherwise. It is for mapping; whoever has to be
@@ -228,7 +252,8 @@ func (h *Host) Recent(ctx context.Context, age time.Duration) (*Reading, error) 
 	return h.Read(ctx, nonce)
 }
 
-// Close makes further calls fail, and waits for what the TPM does. It is idempotent.
+// Close makes further calls fail, and those that wait for their turn, and waits for what
+// the TPM does. It is idempotent.
 // The TPM stays the caller's.
 func (h *Host) Close() error {
 	h.mu.Lock()

@@ -286,6 +286,50 @@ func TestAlone(t *testing.T) {
 	}
 }
 
+// TestLeft: callers that ask and go cost the TPM nothing, and neither do those that wait
+// when the Host is closed.
+func TestLeft(t *testing.T) {
+	log := testLog(t, "ovmf-4banks.bin")
+	f := newFake(t, log)
+	f.gate, f.quoting = make(chan struct{}), make(chan struct{}, 99)
+	h := newHost(t, f, log)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := h.Read(t.Context(), nonceA); err != nil {
+			t.Error(err)
+		}
+	})
+	<-f.quoting
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		if _, err := h.Read(gone, nonceA); !errors.Is(err, context.Canceled) {
+			t.Errorf("a caller that goes: %v, want context.Canceled", err)
+		}
+	}
+	waits, err := h.join(nonceA, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wg.Go(func() { h.Close() })
+	closed := func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.closed
+	}
+	for !closed() {
+		time.Sleep(time.Millisecond)
+	}
+	close(f.gate)
+	wg.Wait()
+	if <-waits.done; !errors.Is(waits.err, ErrClosed) {
+		t.Errorf("a caller that waits at the end: %v, want ErrClosed", waits.err)
+	}
+	if f.quotes != 1 {
+		t.Errorf("%d quotes, want one", f.quotes)
+	}
+}
+
 func TestRecent(t *testing.T) {
 	log := testLog(t, "ovmf-4banks.bin")
 	f := newFake(t, log)
