@@ -17,6 +17,7 @@ import (
 	"hwvtpm/control/ca"
 	"hwvtpm/control/enrol"
 	"hwvtpm/control/store"
+	"hwvtpm/internal/places"
 	"hwvtpm/vtpm/attest"
 )
 
@@ -52,7 +53,7 @@ type office struct {
 	cfg    Verify
 	limits *limiter
 	lines  *limiter
-	places *places // one for each request that is read or judged
+	places *places.Places // one for each request that is read or judged
 	cache  *attest.Cache
 
 	mu    sync.Mutex // guards lists
@@ -62,7 +63,7 @@ type office struct {
 func newOffice(cfg Verify) *office {
 	return &office{
 		cfg: cfg, limits: newLimiter(cfg.Burst, cfg.Rate), lines: newLimiter(linesAtOnce, linesRate),
-		places: newPlaces(manyRequests, manyOfOne), cache: attest.NewCache(),
+		places: places.New(manyRequests, manyOfOne), cache: attest.NewCache(),
 		lists: map[string]*x509.RevocationList{},
 	}
 }
@@ -74,7 +75,7 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	leave, ok := s.office.places.enter(limitKey(who))
+	leave, ok := s.office.places.Enter(limitKey(who))
 	if !ok {
 		return statusError{http.StatusServiceUnavailable, errors.New("too many verifications are under way")}
 	}

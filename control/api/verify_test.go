@@ -154,35 +154,12 @@ func TestVerifyIsLimited(t *testing.T) {
 	r.advance(time.Second)
 	leave := func() {}
 	for range manyOfOne {
-		leave, _ = r.public.office.places.enter("address 127.0.0.1")
+		leave, _ = r.public.office.places.Enter("address 127.0.0.1")
 	}
 	c.want(http.StatusServiceUnavailable, "POST", "/v1/verify", []byte("x"))
 	leave()
 	r.advance(time.Second)
 	c.want(http.StatusBadRequest, "POST", "/v1/verify", []byte("x"))
-}
-
-// Nobody takes the places of others, and a place is given back once.
-func TestPlaces(t *testing.T) {
-	p := newPlaces(5, 2)
-	first, ok := p.enter("a")
-	_, second := p.enter("a")
-	if _, third := p.enter("a"); !ok || !second || third {
-		t.Errorf("one caller enters: %v, %v, %v", ok, second, third)
-	}
-	for _, who := range []string{"b", "b", "c"} {
-		if _, ok := p.enter(who); !ok {
-			t.Errorf("%s is kept out by others", who)
-		}
-	}
-	if _, ok := p.enter("d"); ok {
-		t.Error("one too many enters")
-	}
-	first()
-	first()
-	if _, ok := p.enter("d"); !ok || p.taken != 5 || len(p.by) != 4 {
-		t.Errorf("after one left: %v, %d places by %v", ok, p.taken, p.by)
-	}
 }
 
 // The golden evidence is of another authority, and is a whole judgement all the same.

@@ -56,10 +56,15 @@ var doors = map[string][]string{
 	"control/ca/hsm": {"github.com/miekg/pkcs11"},
 	// What a card issues, by its own firmware, is of the same chain.
 	"control/ca": {module + "/coproc/abi/ekcert"},
+	// Servers that strangers reach bound what is under way.
+	"control/api":        {module + "/internal/places"},
+	"vtpm/door/doorhttp": {module + "/internal/places"},
 	// What a host's TPM says is held against its firmware's event log there.
 	"vtpm/hostpcr": {"github.com/google/go-eventlog"},
 	// A verifier knows the authority's certificates, and reads firmware event logs.
 	"vtpm/attest": {module + "/control/ca", "github.com/google/go-eventlog", "github.com/google/go-attestation"},
+	// The benchmark enrols machines at an authority, without a host between.
+	"guest/bench": {module + "/control"},
 	// A host's manager issues its card's certificate, and judges its own.
 	"vtpm/manager": {module + "/control/ca"},
 }

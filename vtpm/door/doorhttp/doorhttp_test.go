@@ -9,10 +9,12 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"hwvtpm/vtpm/door"
@@ -164,5 +166,53 @@ func TestForeignHost(t *testing.T) {
 	}
 	if err := c.Call(t.Context(), "hello", nil, nil); err == nil {
 		t.Error("a host of an unknown authority was asked")
+	}
+}
+
+// slow answers when it is told to.
+type slow struct{ begun, end chan struct{} }
+
+func (s slow) Do(context.Context, door.Caller, string, json.RawMessage) (any, error) {
+	s.begun <- struct{}{}
+	<-s.end
+	return nil, nil
+}
+
+// TestTooMany: an address that asks for too much at once is put off, and keeps nobody out.
+func TestTooMany(t *testing.T) {
+	s := slow{make(chan struct{}, mostRequests), make(chan struct{})}
+	h := Handler(s, nil)
+	ask := func(from string) int {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, Path+"evidence", nil)
+		r.RemoteAddr = from
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	var wg sync.WaitGroup
+	fill := func(from string) {
+		wg.Go(func() {
+			if code := ask(from); code != http.StatusOK {
+				t.Errorf("%s: status %d", from, code)
+			}
+		})
+		<-s.begun
+	}
+	for i := range mostOfOne {
+		fill(fmt.Sprintf("192.0.2.1:%d", 1000+i))
+	}
+	if code := ask("192.0.2.1:999"); code != http.StatusTooManyRequests {
+		t.Errorf("one too many of an address: status %d", code)
+	}
+	for i := range mostRequests - mostOfOne {
+		fill(fmt.Sprintf("[2001:db8::%d]:1", i/mostOfOne))
+	}
+	if code := ask("192.0.2.2:1"); code != http.StatusTooManyRequests {
+		t.Errorf("one too many of all: status %d", code)
+	}
+	close(s.end)
+	wg.Wait()
+	if code := ask("192.0.2.1:999"); code != http.StatusOK {
+		t.Errorf("when there is room again: status %d", code)
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 
+	"hwvtpm/internal/places"
 	"hwvtpm/vtpm/door"
 )
 
@@ -29,17 +31,30 @@ type problem struct {
 	Error string `json:"error"`
 }
 
+// So many requests are under way at a time, of all addresses and of each: HTTP/2 lets one
+// connection have hundreds, each with a body in memory.
+const (
+	mostRequests = 128
+	mostOfOne    = 16
+)
+
 // Handler answers requests by h. Who asks is what caller finds out, whose errors are
-// answered as h's are; nil stands for nobody in particular. Limits on time,
+// answered as h's are; nil stands for nobody in particular. Requests beyond a number,
+// in all and of one address, are answered with door.CodeBusy. Limits on time,
 // connections and rates are for the server around it.
 func Handler(h door.Handler, caller func(*http.Request) (door.Caller, error)) http.Handler {
 	if caller == nil {
 		caller = func(*http.Request) (door.Caller, error) { return door.Caller{UID: -1}, nil }
 	}
-	mux := http.NewServeMux()
+	mux, under := http.NewServeMux(), places.New(mostRequests, mostOfOne)
 	mux.HandleFunc("POST "+Path+"{op}", func(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusOK
-		text, err := do(w, r, h, caller)
+		var text []byte
+		leave, err := enter(under, r)
+		if err == nil {
+			defer leave()
+			text, err = do(w, r, h, caller)
+		}
 		if err != nil {
 			p := problem{door.Code(err), door.Message(err)}
 			status = statuses[p.Code]
@@ -51,6 +66,19 @@ func Handler(h door.Handler, caller func(*http.Request) (door.Caller, error)) ht
 		w.Write(text) // the caller may have gone; nothing to do about it
 	})
 	return mux
+}
+
+// enter takes a place for a request.
+func enter(under *places.Places, r *http.Request) (leave func(), err error) {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr // of another kind of network
+	}
+	leave, ok := under.Enter(host)
+	if !ok {
+		return nil, door.Errorf(door.CodeBusy, "too many requests are under way")
+	}
+	return leave, nil
 }
 
 func do(w http.ResponseWriter, r *http.Request, h door.Handler, caller func(*http.Request) (door.Caller, error)) ([]byte, error) {
