@@ -131,6 +131,7 @@ func (c *Card) openSlot(ctx context.Context, name string) (*openSlot, error) {
 		CancelGrace:  c.cfg.CancelGrace,
 		AdminTimeout: c.cfg.AdminTimeout,
 		Patience:     c.cfg.Patience,
+		Life:         func() uint64 { return o.epoch },
 		Start:        func() (slot.Worker, error) { return o.open(life) },
 		Release:      func(*slot.Slot) { c.release(name) },
 	}, w)

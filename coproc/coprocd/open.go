@@ -36,19 +36,26 @@ type opener struct {
 
 	known bool     // it was open before
 	id    [16]byte // of the slot then
+	epoch uint64   // of the daemon's store then, another for each daemon
 }
 
 // open opens the slot and greets the TPM in it.
 func (o *opener) open(ctx context.Context) (slot.Worker, error) {
 	var w *worker
-	err := o.card.dial(ctx, func(ctx context.Context, client *admin.Client) (err error) {
+	var epoch uint64
+	err := o.card.dial(ctx, func(ctx context.Context, client *admin.Client) error {
+		health, err := client.Health(ctx)
+		if err != nil {
+			return err
+		}
+		epoch = health.Epoch
 		w, err = o.try(ctx, client)
 		return err
 	})
 	if err != nil {
 		return nil, err // not a nil *worker in an interface
 	}
-	o.known, o.id = true, w.id.SlotID
+	o.known, o.id, o.epoch = true, w.id.SlotID, epoch
 	return w, nil
 }
 

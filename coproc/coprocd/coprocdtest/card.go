@@ -24,6 +24,7 @@ type Card struct {
 
 	mu    sync.Mutex // guards what follows
 	slots map[uint32]*Slot
+	epoch uint64 // another for each life of the daemon
 	next  uint32
 	last  string // reason of the last adoption
 	chain []byte // certificates that it was given
@@ -91,6 +92,13 @@ func (c *Card) add(req *abi.SlotCreate) (abi.Status, *Slot) {
 	return abi.StatusOK, s
 }
 
+// begin begins an epoch.
+func (c *Card) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++
+}
+
 // dropAll ends the channels of all slots.
 func (c *Card) dropAll() {
 	c.mu.Lock()
@@ -128,7 +136,7 @@ func (c *Card) list(from uint32) (page []byte) {
 func (c *Card) health() abi.CardHealth {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h := abi.CardHealth{Slots: uint32(len(c.slots)), Epoch: 1, EngineVersion: 0x902, Uptime: 7}
+	h := abi.CardHealth{Slots: uint32(len(c.slots)), Epoch: c.epoch, EngineVersion: 0x902, Uptime: 7}
 	for _, s := range c.slots {
 		switch s.Info().Life {
 		case abi.LifeLive:

@@ -57,13 +57,14 @@ func (s *Server) Hook(f func(sub abi.Submission, a *Answer)) {
 	s.hook = f
 }
 
-// Listen starts to serve, again after Stop.
+// Listen starts to serve, again after Stop, as a daemon of another epoch.
 func (s *Server) Listen() {
 	s.t.Helper()
 	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: s.path, Net: "unixpacket"})
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.Card.begin()
 	s.mu.Lock()
 	s.ln = ln
 	s.mu.Unlock()

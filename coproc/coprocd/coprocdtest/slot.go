@@ -31,6 +31,23 @@ type Slot struct {
 	seq      uint64 // of the last command, answered by count
 	commands [][]byte
 	der      []byte // certificate of its endorsement key
+	survives func() bool
+}
+
+// Survives has f say for each command, before it is executed, whether the worker
+// survives it. Nil: it does.
+func (s *Slot) Survives(f func() bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.survives = f
+}
+
+// dies tells whether the worker dies over a submission.
+func (s *Slot) dies(sub abi.Submission) bool {
+	s.mu.Lock()
+	f := s.survives
+	s.mu.Unlock()
+	return sub.Op == abi.OpExecute && f != nil && !f()
 }
 
 // Info describes the slot.
@@ -127,7 +144,7 @@ func (s *Slot) serve(data, ctl int) {
 			return
 		}
 		sub, err := abi.ParseSubmission(buf[:n])
-		if err != nil {
+		if err != nil || s.dies(sub) {
 			return
 		}
 		status, payload := s.execute(sub)

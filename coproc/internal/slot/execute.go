@@ -24,9 +24,27 @@ const (
 // MaxKills is how many workers one command may kill.
 const MaxKills = 2
 
-// maxAsks is how many workers may die over the answer to a command that they have
-// on record. It is many, since a command that was done is not refused lightly.
-const maxAsks = 16
+// maxLosses is how many workers may be lost over one command in all. It is many,
+// since neither a command that was done nor one whose card was ended is refused
+// lightly; but a guest does not wait for ever.
+const maxLosses = 16
+
+// toll is what a command has cost.
+type toll struct {
+	kills  int // workers that died over it while their card lived
+	losses int // all workers that were lost over it
+}
+
+// add counts a worker. with: it ended with its card, which is not a guest's doing.
+func (t *toll) add(with bool) {
+	t.losses++
+	if !with {
+		t.kills++
+	}
+}
+
+// spent tells that no worker is given for the command any more.
+func (t *toll) spent() bool { return t.kills >= MaxKills || t.losses >= maxLosses }
 
 // putResponse writes a response that is only a code.
 func putResponse(resp []byte, rc uint32) int {
@@ -77,7 +95,8 @@ func (s *Slot) execute(cmd *coproc.Command, resp []byte) (int, error) {
 	sub := &s.sub
 	*sub = abi.Submission{Op: abi.OpExecute, Locality: cmd.Locality, Seq: s.seq, Payload: cmd.Bytes}
 	defer func() { sub.Payload = nil }()
-	for kills := 0; ; {
+	for cost := (toll{}); ; {
+		life := s.cfg.life()
 		c, sent, err := s.submit(sub, cmd.Timeout)
 		switch {
 		case err == nil && c.Status == abi.StatusOK:
@@ -89,28 +108,37 @@ func (s *Slot) execute(cmd *coproc.Command, resp []byte) (int, error) {
 		case s.closing.Load():
 			return 0, coproc.ErrClosed
 		}
-		if sent {
-			kills++
-		}
 		if s.loud() {
 			s.cfg.Logger.Warn("no answer from the engine", "code", commandCode(cmd.Bytes), "cause", err)
 		}
 		if err := s.revive(); err != nil {
 			return 0, err
 		}
-		if s.recorded == sub.Seq && kills < maxAsks {
+		if sent {
+			cost.add(s.cfg.life() != life)
+		}
+		if s.recorded == sub.Seq && cost.losses < maxLosses {
 			continue // it was done: submitting again gives the response
 		}
 		if errors.Is(err, ErrTimeout) {
 			return putResponse(resp, rcCanceled), nil
 		}
-		if kills >= MaxKills {
-			if s.loud() {
-				s.cfg.Logger.Error("a command killed the engine twice and is refused", "code", commandCode(cmd.Bytes))
-			}
+		if cost.spent() {
+			s.logRefusal(cmd, cost)
 			return putResponse(resp, rcFailure), nil
 		}
 	}
+}
+
+func (s *Slot) logRefusal(cmd *coproc.Command, cost toll) {
+	if !s.loud() {
+		return
+	}
+	why := "a command killed the engine twice and is refused"
+	if cost.kills < MaxKills {
+		why = "the card ended again and again under a command, which is refused"
+	}
+	s.cfg.Logger.Error(why, "code", commandCode(cmd.Bytes), "engines", cost.losses)
 }
 
 // submit sends a command and waits for its completion, canceling it after

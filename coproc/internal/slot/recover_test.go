@@ -3,6 +3,7 @@
 package slot
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -107,8 +108,49 @@ func TestDoneButNeverAnswered(t *testing.T) {
 	time.AfterFunc(20*time.Second, func() { s.Close() }) // a hang is an error then
 	resp := make([]byte, coproc.MaxTransfer)
 	n, err := s.Execute(t.Context(), coproc.Command{Bytes: []byte("command")}, resp)
-	if err != nil || n != 10 || asked > 2*maxAsks {
+	if err != nil || n != 10 || asked > 2*maxLosses {
 		t.Errorf("Execute = %x, %v after %d workers, want TPM_RC_FAILURE", resp[:n], err, asked)
+	}
+}
+
+// TestCommandsToll: a command is refused when it has killed two workers of a card
+// that lives. What dies with its card does not count, unless it never ends.
+func TestCommandsToll(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		lives  string // of the worker that the command meets first, and of the next ones
+		alive  int    // the worker that lives, counted from 0
+		asks   int    // workers that the command meets
+		answer bool
+	}{
+		{"it kills one", "aa", 1, 2, true},
+		{"it kills two", "aaa", 2, 2, false},
+		{"the card ends under it", "ab", 1, 2, true},
+		{"the card ends under it four times", "abcde", 4, 5, true},
+		{"it kills one, then the card ends", "aabc", 3, 4, true},
+		{"the card ends, then it kills one", "abb", 2, 3, true},
+		{"the card ends between two that it kills", "aabbc", 4, 3, false},
+		{"the card ends again and again", "abcdefghijklmnopqrstuvwxyz", 25, maxLosses, false},
+	} {
+		met := 0
+		s := haunted(t, time.Minute, func() (Worker, error) {
+			met++
+			return &ghost{alive: met == tc.alive}, nil
+		})
+		s.cfg.Life = func() uint64 { return uint64(tc.lives[met]) }
+		resp := make([]byte, coproc.MaxTransfer)
+		n, err := s.Execute(t.Context(), coproc.Command{Bytes: []byte("command")}, resp)
+		want := []byte("answer")
+		if !tc.answer {
+			want = []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01} // TPM_RC_FAILURE
+		}
+		if err != nil || !bytes.Equal(resp[:n], want) {
+			t.Errorf("%s: Execute = %x, %v, want %x", tc.name, resp[:n], err, want)
+		}
+		// The last worker of a command that is refused has not met it.
+		if got := met + 1; tc.answer && got != tc.asks || !tc.answer && got != tc.asks+1 {
+			t.Errorf("%s: %d workers, want %d to meet the command", tc.name, got, tc.asks)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ type Worker interface {
 // ErrTimeout: no completion came in time. It may still come: receive again.
 var ErrTimeout = errors.New("no completion in time")
 
-// Config describes a slot to New. All fields but Patience are needed.
+// Config describes a slot to New. All fields but Patience and Life are needed.
 type Config struct {
 	Name   string       // for errors
 	Logger hclog.Logger // of the driver
@@ -61,6 +61,12 @@ type Config struct {
 	// guest waits. Zero: 1.5 s. A card that can be away for longer and come
 	// back, such as a daemon that is restarted, wants more.
 	Patience time.Duration
+
+	// Life numbers the life of the card that the newest worker is of. A card may be
+	// a process that is killed or restarted, and takes its workers with it; what
+	// a command then loses is not its fault. Nil: the card lives as long as the
+	// driver. It is called by the one who calls Start.
+	Life func() uint64
 
 	Start   func() (Worker, error) // starts another worker and greets it
 	Release func(*Slot)            // the slot was closed; it must not call the slot
@@ -78,6 +84,13 @@ func (c *Config) patience() time.Duration {
 		return defaultPatience
 	}
 	return c.Patience
+}
+
+func (c *Config) life() uint64 {
+	if c.Life == nil {
+		return 0
+	}
+	return c.Life()
 }
 
 // Call sends a submission and waits for its completion.
