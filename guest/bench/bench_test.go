@@ -188,6 +188,9 @@ func smoke(t *testing.T, guest bool) {
 			t.Errorf("host row without a figure: %+v", row)
 		}
 	}
+	if r.Attest == nil || len(r.Attest.Enrol) != enrolWays || len(r.Attest.Verify) != 5 || r.Attest.Evidence.Commands <= 0 {
+		t.Errorf("the attestation part is incomplete: %+v", r.Attest)
+	}
 	if !guest {
 		return
 	}

@@ -14,6 +14,8 @@
 //   - host: the same commands without a virtual machine. Our side goes from the
 //     kick to the call of a real vhost-user session, swtpm's is one write and
 //     one read on its UNIX socket, which is less than QEMU does with it.
+//   - attestation: what a machine, its host and the authority do for evidence
+//     of all layers, and what go-attestation does for one of them.
 //   - start, memory, NV writes, allocations.
 //
 // # Contestants

@@ -27,6 +27,10 @@ type Plan struct {
 	FullSlots  int           `json:"full_slots"` // made with all endorsement keys
 	ManySlots  int           `json:"many_slots"` // made with one, and parked
 
+	AttestMachines int `json:"attest_machines"`
+	AttestRounds   int `json:"attest_rounds"` // in which each enrols and answers: few, as the host's limits for one machine are
+	AttestChecks   int `json:"attest_checks"` // of each kind, in each of Rounds
+
 	GuestRounds int `json:"guest_rounds"`
 	GuestShort  int `json:"guest_short"` // iterations per round in the guest
 	GuestLong   int `json:"guest_long"`
@@ -38,6 +42,7 @@ func FullPlan() Plan {
 		Rounds: 15, Short: 1000, Long: 60, NV: 40, Starts: 21, Load: 3000, Requests: 20000,
 		RateSlots: []int{1, 8, 32}, RateRounds: 5, RateTime: 500 * time.Millisecond,
 		LiveSlots: 50, LiveLoad: 60, FullSlots: 20, ManySlots: 1000,
+		AttestMachines: 16, AttestRounds: 4, AttestChecks: 120,
 		GuestRounds: 7, GuestShort: 300, GuestLong: 100,
 	}
 }
@@ -49,6 +54,7 @@ func QuickPlan() Plan {
 		Rounds: 2, Short: 50, Long: 3, NV: 3, Starts: 2, Load: 50, Requests: 2000,
 		RateSlots: []int{1, 3}, RateRounds: 2, RateTime: 50 * time.Millisecond,
 		LiveSlots: 3, LiveLoad: 6, FullSlots: 1, ManySlots: 12,
+		AttestMachines: 3, AttestRounds: 2, AttestChecks: 6,
 		GuestRounds: 2, GuestShort: 20, GuestLong: 3,
 	}
 }

@@ -93,6 +93,24 @@ func (p *process) open(ctx context.Context, socket string, wrap func(*net.UnixCo
 	return t, nil
 }
 
+// await asks until it is answered.
+func (p *process) await(ctx context.Context, ask func() error) error {
+	for begin := time.Now(); ; {
+		err := ask()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || time.Since(begin) > hang {
+			return p.failure(err)
+		}
+		select {
+		case <-p.done:
+			return p.failure(err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 func (p *process) failure(cause error) error {
 	text, _ := os.ReadFile(p.log)
 	return fmt.Errorf("bench: %s does not serve: %w\n%s", filepath.Base(p.cmd.Path), cause, text)

@@ -19,6 +19,7 @@ var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap
 	"verdicts": verdictTable, "causes": causeList, "guest": guestTable, "stock": stockTable, "stages": stageTable, "host": hostTable, "cpu": cpuTable,
 	"starts": startTable, "memory": memoryTable, "nv": nvTable, "allocations": allocTable,
 	"rates": rateTable, "resume": resumeTable, "cardmemory": cardMemoryTable, "creates": createTable,
+	"enrol": enrolTable, "evidence": evidenceTable, "verify": verifyTable, "kib": kibibytes,
 }).Parse(reportText))
 
 // Markdown writes the report as docs/benchmarks.md has it.

@@ -23,6 +23,7 @@ type Report struct {
 	Memory      *MemoryReport `json:"memory,omitempty"`
 	NV          *NVReport     `json:"nv,omitempty"`
 	Card        *CardReport   `json:"card,omitempty"`
+	Attest      *AttestReport `json:"attest,omitempty"`
 	Allocations []AllocRow    `json:"allocations,omitempty"`
 	Verdicts    []Verdict     `json:"verdicts,omitempty"`
 }

@@ -21,6 +21,7 @@ type Options struct {
 	Plan     Plan
 	Quick    bool   // Plan is QuickPlan: said in the report
 	Guest    bool   // boot virtual machines
+	Only     string // one of PartNames alone; empty: all of them
 	Command  string // what the report says it was made by
 	Progress io.Writer
 }
@@ -45,7 +46,10 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 	defer os.RemoveAll(dir)
 	r := &run{
 		ctx: ctx, opts: opts, env: env, dir: dir, begin: time.Now(),
-		programs: programs{backend: env.Program("vhost-user-vtpm"), engine: env.Program("hwvtpm-engine"), card: env.Program("coprocd")},
+		programs: programs{
+			backend: env.Program("vhost-user-vtpm"), engine: env.Program("hwvtpm-engine"), card: env.Program("coprocd"),
+			control: env.Program("vtpm-control"), hostd: env.Program("vtpm-hostd"),
+		},
 	}
 	if err := r.placeEngine(); err != nil {
 		return nil, err
@@ -102,21 +106,33 @@ func (r *run) progress(format string, args ...any) {
 	fmt.Fprintf(r.opts.Progress, "bench: %4.0fs  %s\n", time.Since(r.begin).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// all measures the parts one after the other: the quiet ones first, the
-// virtual machines last.
+// parts are measured one after the other: the quiet ones first, the virtual
+// machines last.
+var parts = []struct {
+	name    string
+	measure func(r *run, dir string) error
+}{
+	{"allocations", (*run).allocations}, {"starts", (*run).starts}, {"memory", (*run).memory},
+	{"nv", (*run).nv}, {"host", (*run).host}, {"card", (*run).card}, {"attestation", (*run).attestation},
+	{"guest", (*run).guest},
+}
+
+// PartNames lists what can be measured alone.
+func PartNames() []string {
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// all measures what was asked for.
 func (r *run) all() (err error) {
 	if r.report.Machine, err = describe(r.ctx, r.env, r.opts.Guest); err != nil {
 		return err
 	}
-	parts := []struct {
-		name string
-		f    func(dir string) error
-	}{
-		{"allocations", r.allocations}, {"starts", r.starts}, {"memory", r.memory},
-		{"NV writes", r.nv}, {"host", r.host}, {"card", r.card}, {"guest", r.guest},
-	}
 	for i, p := range parts {
-		if p.name == "guest" && !r.opts.Guest {
+		if p.name == "guest" && !r.opts.Guest || r.opts.Only != "" && p.name != r.opts.Only {
 			continue
 		}
 		if err := r.ctx.Err(); err != nil {
@@ -127,7 +143,7 @@ func (r *run) all() (err error) {
 			return fmt.Errorf("bench: %w", err)
 		}
 		r.progress("%s", p.name)
-		if err := p.f(dir); err != nil {
+		if err := p.measure(r, dir); err != nil {
 			return fmt.Errorf("bench: %s: %w", p.name, err)
 		}
 	}
@@ -169,6 +185,12 @@ func (r *run) host(dir string) (err error) {
 func (r *run) card(dir string) error {
 	c, err := measureCard(r.ctx, r.programs, dir, r.opts.Plan, r.progress)
 	r.report.Card = &c
+	return err
+}
+
+func (r *run) attestation(dir string) error {
+	a, err := measureAttest(r.ctx, r.programs, dir, r.opts.Plan, r.progress)
+	r.report.Attest = &a
 	return err
 }
 

@@ -19,6 +19,7 @@ import (
 // programs is where the programs under test are.
 type programs struct {
 	backend, engine, card string
+	control, hostd        string
 }
 
 // startBackend starts vhost-user-vtpm on the TPM in dir/state. run names the

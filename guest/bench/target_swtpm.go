@@ -102,7 +102,10 @@ func (t *swtpmTarget) Send(command []byte) ([]byte, error) { return t.exchange(c
 
 func (t *swtpmTarget) pids() []int { return []int{t.proc.cmd.Process.Pid} }
 
+// disconnect lets others have the TPM, which works on. The target is of no more use.
+func (t *swtpmTarget) disconnect() { _ = unix.Close(t.fd) }
+
 func (t *swtpmTarget) close() {
-	_ = unix.Close(t.fd)
+	t.disconnect()
 	t.proc.stop()
 }

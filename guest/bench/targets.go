@@ -37,6 +37,7 @@ func (r *Report) judge() {
 	r.judgeGuest()
 	r.judgeHost()
 	r.judgeCard()
+	r.judgeAttest()
 	r.judgeMemory()
 	r.judgeAllocations()
 }
