@@ -136,7 +136,7 @@ func TestMetrics(t *testing.T) {
 	c.Startup()
 	c.Extend(10, "event")
 	want := []string{
-		`coprocd_build_info{version="(devel)"} 1`,
+		`coprocd_build_info{version="`,
 		`coprocd_protection_info{key="none",rollback="none"`,
 		`coprocd_command_duration_seconds_count{class="pcr"} 1`,
 		`coprocd_commands_total{result="success"} 2`,
