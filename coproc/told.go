@@ -125,22 +125,51 @@ func (s *toldSlot) tellNow(ctx context.Context) error {
 // rcFailure is the response TPM_RC_FAILURE (Part 2, 6.6).
 var rcFailure = [...]byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x01}
 
+// begin asks the host if that has to be done, and tells why nothing may run.
+//
+// Preconditions: s.mu is held.
+func (s *toldSlot) begin(ctx context.Context, op string) error {
+	if s.untold {
+		if err := s.tellNow(ctx); errors.Is(err, ErrCanceled) {
+			return err
+		}
+	}
+	if s.refused != nil {
+		return &Error{Op: op, Err: fmt.Errorf("%w: %w", ErrFailed, s.refused)}
+	}
+	return nil
+}
+
 // Execute implements Slot.
 func (s *toldSlot) Execute(ctx context.Context, cmd Command, resp []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.untold {
-		if err := s.tellNow(ctx); errors.Is(err, ErrCanceled) {
-			return 0, err
-		}
-	}
-	if s.refused == nil {
+	const op = "execute"
+	err := s.begin(ctx, op)
+	switch {
+	case err == nil:
 		return s.movable.Execute(ctx, cmd, resp)
+	case !errors.Is(err, ErrFailed):
+		return 0, err
+	case len(resp) < MaxTransfer:
+		return 0, &Error{Op: op, Err: io.ErrShortBuffer}
 	}
-	if len(resp) < MaxTransfer {
-		return 0, &Error{Op: "execute", Err: io.ErrShortBuffer}
+	return copy(resp, rcFailure[:]), err
+}
+
+// HashSequence implements Hasher.
+func (s *toldSlot) HashSequence(ctx context.Context, data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	const op = "hash sequence"
+	if err := s.begin(ctx, op); err != nil {
+		return err
 	}
-	return copy(resp, rcFailure[:]), &Error{Op: "execute", Err: fmt.Errorf("%w: %w", ErrFailed, s.refused)}
+	h, ok := s.movable.(Hasher)
+	if !ok {
+		return &Error{Op: op, Err: ErrUnsupported}
+	}
+	return h.HashSequence(ctx, data)
 }
 
 // Cancel implements Slot.

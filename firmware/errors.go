@@ -22,6 +22,8 @@ var (
 	errSeq     = errors.New("stale sequence number")
 	errNoSlot  = errors.New("no such slot")
 
+	errHostPCR = errors.New("before TPM2_Startup it would set PCR 0, which is the host's")
+
 	errOtherBoot = errors.New("volatile file is from before the machine's last boot")
 
 	errBadOpcode  = errors.New("unknown opcode")
@@ -57,7 +59,7 @@ func statusOf(err error) abi.Status {
 		return abi.StatusBadOpcode
 	case errors.Is(err, provision.ErrFull):
 		return abi.StatusFull
-	case errors.Is(err, pcrmap.ErrRefused):
+	case errors.Is(err, pcrmap.ErrRefused), errors.Is(err, errHostPCR):
 		return abi.StatusUnsupported
 	case errors.Is(err, errBadVersion):
 		return abi.StatusBadVersion

@@ -272,6 +272,12 @@ func (p *pointTPM) Process(locality uint8, cmd, resp []byte) (int, bool, error) 
 	return n, stored, err
 }
 
+func (p *pointTPM) Hash(data []byte) error {
+	p.r.point()
+	defer p.r.point()
+	return p.tpm.Hash(data)
+}
+
 func (p *pointTPM) Volatile(dst []byte) (int, error) {
 	p.r.point()
 	n, err := p.tpm.Volatile(dst)

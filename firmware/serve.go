@@ -22,6 +22,7 @@ type server struct {
 	meter   *meter      // nil: nobody wants to know
 	hello   bool        // identify was answered
 	moving  transfer    // a state on its way out or in
+	hashing []byte      // what there is of a hash sequence; nil: nothing
 
 	in  [abi.MaxMessage + 1]byte // one more, to notice what is too long
 	out [abi.MaxMessage]byte
@@ -88,7 +89,8 @@ func (s *server) handle(msg []byte) (int, bool) {
 	c.Status = statusOf(err)
 	if err != nil {
 		n = 0
-		if sub.Op == abi.OpIdentify || sub.Op == abi.OpStateLoad || sub.Op == abi.OpMapPCRs || sub.Op == abi.OpBootEvidence {
+		switch sub.Op {
+		case abi.OpIdentify, abi.OpStateLoad, abi.OpMapPCRs, abi.OpBootEvidence, abi.OpHash:
 			n = copy(payload[:abi.MaxText], err.Error())
 		}
 	}
@@ -112,11 +114,14 @@ func (s *server) dispatch(sub *abi.Submission, payload []byte) (int, abi.Flags, 
 		s.meter.response(payload[:n])
 		return n, flags, err
 	}
+	if sub.Op == abi.OpHash {
+		return s.hash(sub, payload)
+	}
 	n, err := s.admin(sub, payload[:0])
 	return n, 0, err
 }
 
-// admin answers everything but OpExecute.
+// admin answers everything but OpExecute and OpHash.
 func (s *server) admin(sub *abi.Submission, dst []byte) (int, error) {
 	if sub.Op == abi.OpIdentify {
 		return s.identify(sub.Payload, dst)

@@ -25,6 +25,7 @@ func (deadTPM) Stop()                       {}
 func (deadTPM) Process(uint8, []byte, []byte) (int, bool, error) {
 	return 0, false, errDead
 }
+func (deadTPM) Hash([]byte) error                { return errDead }
 func (deadTPM) Stored(dst []byte) []byte         { return dst }
 func (deadTPM) Volatile(dst []byte) (int, error) { return 0, errDead }
 

@@ -18,6 +18,7 @@ type tpm interface {
 	Load(perm, vol []byte) error
 	Stop()
 	Process(locality uint8, cmd, resp []byte) (n int, stored bool, err error)
+	Hash(data []byte) error
 	Stored(dst []byte) []byte
 	Volatile(dst []byte) (int, error)
 }
@@ -111,15 +112,12 @@ func (s *slot) look() error {
 // execute runs one command under a sequence number and writes its response
 // to resp, which has room for abi.MaxPayload bytes. cmd may be overwritten.
 func (s *slot) execute(seq uint64, locality uint8, cmd, resp []byte) (n int, flags abi.Flags, err error) {
+	n, err = s.recorded(seq, resp)
 	switch {
-	case s.phase == abi.SlotOff:
-		return 0, 0, fmt.Errorf("execute before power-on: %w", errOrder)
-	case s.phase == abi.SlotFailed:
-		return 0, 0, errFailed
-	case seq == s.seq && len(s.response) > 0:
-		return copy(resp, s.response), abi.FlagReplayed, nil
-	case seq <= s.seq:
-		return 0, 0, fmt.Errorf("number %d after %d: %w", seq, s.seq, errSeq)
+	case err != nil:
+		return 0, 0, err
+	case n > 0:
+		return n, abi.FlagReplayed, nil
 	}
 	n, err = s.run(seq, locality, cmd, resp)
 	if err != nil {
@@ -127,6 +125,22 @@ func (s *slot) execute(seq uint64, locality uint8, cmd, resp []byte) (n int, fla
 		return 0, 0, errFailed
 	}
 	return n, 0, nil
+}
+
+// recorded gives the response to a number that is on record. 0 without an error: the
+// number is a new one, and may run.
+func (s *slot) recorded(seq uint64, resp []byte) (int, error) {
+	switch {
+	case s.phase == abi.SlotOff:
+		return 0, fmt.Errorf("execute before power-on: %w", errOrder)
+	case s.phase == abi.SlotFailed:
+		return 0, errFailed
+	case seq == s.seq && len(s.response) > 0:
+		return copy(resp, s.response), nil
+	case seq <= s.seq:
+		return 0, fmt.Errorf("number %d after %d: %w", seq, s.seq, errSeq)
+	}
+	return 0, nil
 }
 
 // run executes a command and makes its effect safe, before it returns.

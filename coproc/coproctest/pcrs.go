@@ -129,16 +129,23 @@ func testMapPCRsInTime(t *testing.T, c *card) {
 	c.checkPCRs("after the reset", &host)
 }
 
+// withHostPCRs puts the PCRs of a host in front of the slot; away is why there are none.
+func (c *card) withHostPCRs(host *coproc.PCRMap, away *error) {
+	c.t.Helper()
+	s, err := coproc.WithHostPCRs(c.slot, func(context.Context) (coproc.PCRMap, error) { return *host, *away }, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.slot = s
+}
+
 // testWithHostPCRs: a slot that asks for the host's PCRs itself has those of the
 // moment, and none that it was refused.
 func testWithHostPCRs(t *testing.T, c *card) {
 	host := hostPCRs(t, 0x40)
 	var away error
-	s, err := coproc.WithHostPCRs(c.slot, func(context.Context) (coproc.PCRMap, error) { return host, away }, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.slot = s
+	c.withHostPCRs(&host, &away)
+	s := c.slot
 	c.start()
 	c.checkPCRs("after Startup", &host)
 	host = hostPCRs(t, 0x50)

@@ -52,6 +52,8 @@ func Run(t *testing.T, open func(t *testing.T) coproc.Device) {
 		{"MapPCRsInTime", testMapPCRsInTime},
 		{"WithHostPCRs", testWithHostPCRs},
 		{"BootEvidence", testBootEvidence},
+		{"HashSequence", testHashSequence},
+		{"HashWithHostPCRs", testHashWithHostPCRs},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := &card{t: t, dev: open(t)}

@@ -108,6 +108,19 @@ func (e *Engine) Process(locality uint8, cmd, resp []byte) (n int, stored bool, 
 	return n, stored, nil
 }
 
+// Hash gives the TPM a whole hash sequence, from _TPM_Hash_Start to _TPM_Hash_End, from
+// locality 4. What it changes in the permanent state, if anything, is in Stored. After
+// an error the sequence may have been done or not.
+func (e *Engine) Hash(data []byte) error {
+	if !e.running {
+		return ErrStopped
+	}
+	if rc := cHash(data); rc != 0 {
+		return &Error{Op: "hash sequence", Code: rc}
+	}
+	return nil
+}
+
 // Stored appends to dst the permanent state that was stored last and forgets
 // it. It returns dst as it is if nothing was stored since the last call.
 func (e *Engine) Stored(dst []byte) []byte {

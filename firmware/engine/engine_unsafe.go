@@ -15,6 +15,8 @@ package engine
 #cgo nocallback hwvtpm_volatile
 #cgo noescape hwvtpm_take_stored
 #cgo nocallback hwvtpm_take_stored
+#cgo noescape hwvtpm_hash
+#cgo nocallback hwvtpm_hash
 #cgo noescape hwvtpm_load
 #cgo nocallback hwvtpm_load
 */
@@ -44,6 +46,10 @@ func cProcess(locality uint8, cmd, resp []byte) (rc uint32, n int, stored bool) 
 	var res C.struct_hwvtpm_result
 	C.hwvtpm_process(&res, C.uint8_t(locality), ptr(cmd), C.uint32_t(len(cmd)), ptr(resp), C.uint32_t(len(resp)))
 	return uint32(res.rc), int(res.len), res.stored != 0
+}
+
+func cHash(data []byte) uint32 {
+	return uint32(C.hwvtpm_hash(ptr(data), C.uint32_t(len(data))))
 }
 
 func cStoredLen() int { return int(C.hwvtpm_stored_len()) }

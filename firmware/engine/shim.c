@@ -15,6 +15,7 @@
 #include <libtpms/tpm_library.h>
 #include <libtpms/tpm_memory.h>
 #include <libtpms/tpm_nvfilename.h>
+#include <libtpms/tpm_tis.h>
 
 struct blob {
     uint8_t *data;
@@ -182,6 +183,20 @@ void hwvtpm_process(struct hwvtpm_result *res, uint8_t locality,
         explicit_bzero(resp_buf, len);
     }
     res->stored = stored.len;
+}
+
+uint32_t hwvtpm_hash(const uint8_t *data, uint32_t len)
+{
+    TPM_RESULT rc;
+
+    cur_locality = 4;
+    rc = TPM_IO_Hash_Start();
+    if (rc == TPM_SUCCESS && len > 0)
+        rc = TPM_IO_Hash_Data(data, len);
+    if (rc == TPM_SUCCESS)
+        rc = TPM_IO_Hash_End();
+    cur_locality = 0;
+    return rc;
 }
 
 uint32_t hwvtpm_stored_len(void)

@@ -32,6 +32,9 @@ struct hwvtpm_result {
 void hwvtpm_process(struct hwvtpm_result *res, uint8_t locality,
                     uint8_t *cmd, uint32_t cmd_len, uint8_t *resp, uint32_t resp_cap);
 
+/* hwvtpm_hash gives the TPM _TPM_Hash_Start, data and _TPM_Hash_End. */
+uint32_t hwvtpm_hash(const uint8_t *data, uint32_t len);
+
 /* hwvtpm_stored_len and hwvtpm_take_stored move the permanent state that the
  * last call stored to dst, which has room for all of it. */
 uint32_t hwvtpm_stored_len(void);

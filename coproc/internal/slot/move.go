@@ -24,11 +24,8 @@ func (s *Slot) SaveState(ctx context.Context) (coproc.SavedState, error) {
 		return coproc.SavedState{}, err
 	}
 	defer s.mu.Unlock()
-	if !s.powered {
-		return coproc.SavedState{}, s.opError(op, fmt.Errorf("not powered on: %w", coproc.ErrUnsupported))
-	}
-	if s.failed != nil {
-		return coproc.SavedState{}, s.opError(op, fmt.Errorf("%w: %w", coproc.ErrFailed, s.failed))
+	if err := s.usable(); err != nil {
+		return coproc.SavedState{}, s.opError(op, err)
 	}
 	for try := 1; ; try++ {
 		if s.w == nil {

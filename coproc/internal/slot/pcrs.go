@@ -37,11 +37,8 @@ func (s *Slot) tellOfHost(ctx context.Context, op string, sub *abi.Submission) e
 		return err
 	}
 	defer s.mu.Unlock()
-	if !s.powered {
-		return s.opError(op, fmt.Errorf("not powered on: %w", coproc.ErrUnsupported))
-	}
-	if s.failed != nil {
-		return s.opError(op, fmt.Errorf("%w: %w", coproc.ErrFailed, s.failed))
+	if err := s.usable(); err != nil {
+		return s.opError(op, err)
 	}
 	return s.opError(op, s.retry(func() error {
 		if s.w == nil {
