@@ -11,12 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 
 	"hwvtpm/control/ca"
+	"hwvtpm/coproc/abi/ekcert/ekcerttest"
 )
 
 // judges is a folder for stock tools.
@@ -36,9 +36,6 @@ func newJudges(t *testing.T) *judges {
 func (j *judges) write(name string, data []byte) string {
 	j.t.Helper()
 	path := filepath.Join(j.dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		j.t.Fatal(err)
-	}
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		j.t.Fatal(err)
 	}
@@ -88,35 +85,29 @@ func TestOpensslBuildsChains(t *testing.T) {
 // By keylime's rules an EK certificate of ours is one of a TPM whose maker is the
 // coprocessor: it is read by the library's own parser, and its issuer is in the store.
 func TestKeylimeRules(t *testing.T) {
-	j := newJudges(t)
-	const python = "/usr/bin/python3"
-	if out, err := exec.Command(python, "-c", "import cryptography").CombinedOutput(); err != nil {
-		t.Skipf("needs python3-cryptography: %v: %s", err, out)
-	}
+	newJudges(t)
 	s := newSite(t, newAuthority(t), "host-1")
 	m, stranger := s.newMachine("vm-1"), newSite(t, newAuthority(t), "host-1")
-	attestation, root := s.authority.Attestation.Certificate, s.authority.Root.Certificate
-	for name, c := range map[string]*x509.Certificate{"card": s.cardCert, "host": s.hostCert, "attestation": attestation, "root": root} {
-		j.write("store/"+name+".pem", ca.PEM(c))
-	}
-	j.write("others/card.pem", ca.PEM(stranger.cardCert))
-	j.write("above/host.pem", ca.PEM(s.hostCert))
-	judge := func(good bool, cert []byte, store string) string {
+	type store map[string]*x509.Certificate
+	trusted := store{"card": s.cardCert, "host": s.hostCert, "attestation": s.authority.Attestation.Certificate, "root": s.authority.Root.Certificate}
+	refused := func(why string, cert []byte, in store) {
 		t.Helper()
-		return j.run(good, python, filepath.Join("testdata", "ek_store.py"), j.write("ek.der", cert), filepath.Join(j.dir, store))
+		if by, err := ekcerttest.Keylime(t, cert, in); err == nil {
+			t.Errorf("%s: vouched for by %s", why, by)
+		}
 	}
 	for name, template := range map[string]tpm2.TPMTPublic{"rsa-2048": tpm2.RSAEKTemplate, "p-256": tpm2.ECCEKTemplate} {
 		k := m.tpm.primary(template)
 		cert := m.certifyEK(k.pub)
-		if out := judge(true, cert.Raw, "store"); strings.TrimSpace(out) != "card.pem" {
-			t.Errorf("%s: vouched for by %q, want card.pem", name, out)
+		if by, err := ekcerttest.Keylime(t, cert.Raw, trusted); by != "card" {
+			t.Errorf("%s: vouched for by %q (%v), want card", name, by, err)
 		}
-		judge(false, cert.Raw, "others")
-		judge(false, cert.Raw, "above")
-		judge(false, append(bytes.Clone(cert.Raw), 0), "store")
+		refused("another card", cert.Raw, store{"card": stranger.cardCert})
+		refused("who is above the card", cert.Raw, store{"host": s.hostCert})
+		refused("a byte more", append(bytes.Clone(cert.Raw), 0), trusted)
 		bad := bytes.Clone(cert.Raw)
 		bad[len(bad)-1] ^= 1
-		judge(false, bad, "store")
+		refused("a bit of the signature", bad, trusted)
 		if !bytes.Equal(lowRange(t, template, cert), k.public) {
 			t.Errorf("%s: the EK is not the one that its certificate's key and the low range template give", name)
 		}
