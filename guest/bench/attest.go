@@ -37,9 +37,14 @@ type EvidenceRow struct {
 	Whole      Dist    `json:"whole"`       // machine, card and host
 	HostTPM    Dist    `json:"host_tpm"`    // of that, the host's TPM had a command
 	Without    Dist    `json:"without"`
-	Commands   float64 `json:"commands"` // that the host's TPM had, a mean
 	QuoteRatio float64 `json:"quote_ratio"`
 	WholeRatio float64 `json:"whole_ratio"` // of AttestPlatform
+
+	// Commands that a TPM had for one, means: the machine's for its quote, by us and
+	// by go-attestation, and the host's for whole evidence.
+	QuoteCommands float64 `json:"quote_commands"`
+	TheirCommands float64 `json:"their_commands"`
+	HostCommands  float64 `json:"host_commands"`
 }
 
 // VerifyRow is one kind of check.

@@ -54,7 +54,7 @@ type evidenceBench struct {
 
 	quote, theirQuote, platform, whole, hostTPM, without evidenceSeries
 
-	commands int
+	quoteCommands, theirCommands, hostCommands int
 }
 
 // measureEvidence has each machine answer one nonce a round, and keeps the answers.
@@ -112,17 +112,26 @@ func (b *evidenceBench) close() {
 
 // once measures all kinds of work with one machine.
 func (b *evidenceBench) once(ctx context.Context, i int, nonce []byte) error {
-	m := b.cloud.machines[i]
+	m, their := b.cloud.machines[i], b.slots[i]
+	ours, theirs := m.tpm.commands(), their.bus.count
 	err := errors.Join(
 		b.quote.time(func() error { _, err := m.attester.Machine(ctx, nonce, selection, nil); return err }),
-		b.theirQuote.time(func() error { return b.slots[i].quote(nonce) }),
+		b.theirQuote.time(func() error { return their.quote(nonce) }),
 		b.platform.time(func() error { return b.swtpm.platform(nonce, hostLog) }))
 	if err != nil {
 		return err
 	}
+	b.quoteCommands += m.tpm.commands() - ours
+	b.theirCommands += their.bus.count - theirs
+	return b.answer(ctx, i, nonce)
+}
+
+// answer measures whole evidence, and keeps it.
+func (b *evidenceBench) answer(ctx context.Context, i int, nonce []byte) error {
+	m := b.cloud.machines[i]
 	used, count := b.cloud.meter.total()
 	var ev *attest.Evidence
-	err = b.whole.time(func() error {
+	err := b.whole.time(func() error {
 		part, err := m.attester.Machine(ctx, nonce, selection, nil)
 		if err == nil {
 			ev, err = attester.Complete(ctx, m.door, part, nonce, attest.ModeMap)
@@ -136,7 +145,7 @@ func (b *evidenceBench) once(ctx context.Context, i int, nonce []byte) error {
 	whole := b.whole.samples[len(b.whole.samples)-1]
 	b.hostTPM.samples = append(b.hostTPM.samples, after-used)
 	b.without.samples = append(b.without.samples, whole-(after-used))
-	b.commands += n - count
+	b.hostCommands += n - count
 	text, err := ev.Marshal()
 	b.fleet.answers[i] = append(b.fleet.answers[i], text)
 	return err
@@ -147,7 +156,12 @@ func (b *evidenceBench) row() EvidenceRow {
 		Quote: b.quote.all.dist(), TheirQuote: b.theirQuote.all.dist(), Platform: b.platform.all.dist(),
 		Whole: b.whole.all.dist(), HostTPM: b.hostTPM.all.dist(), Without: b.without.all.dist(),
 	}
-	r.Commands = float64(b.commands) / float64(max(1, r.Whole.Samples))
+	for _, c := range []struct {
+		mean *float64
+		sum  int
+	}{{&r.QuoteCommands, b.quoteCommands}, {&r.TheirCommands, b.theirCommands}, {&r.HostCommands, b.hostCommands}} {
+		*c.mean = float64(c.sum) / float64(max(1, r.Whole.Samples))
+	}
 	r.QuoteRatio, r.WholeRatio = ratio(r.Quote.P50, r.TheirQuote.P50), ratio(r.Whole.P50, r.Platform.P50)
 	return r
 }

@@ -15,6 +15,7 @@ import (
 // P-256.
 type peer struct {
 	tpm *goattest.TPM
+	bus *channel
 	ek  goattest.EK
 	ak  *goattest.AK
 }
@@ -22,7 +23,8 @@ type peer struct {
 // openPeer has go-attestation take a target. It makes the storage key that it wants
 // in the TPM, if there is none, before anything is measured.
 func openPeer(t target) (*peer, error) {
-	tpm, err := goattest.OpenTPM(&goattest.OpenConfig{CommandChannel: &channel{target: t}})
+	bus := &channel{target: t}
+	tpm, err := goattest.OpenTPM(&goattest.OpenConfig{CommandChannel: bus})
 	if err != nil {
 		return nil, fmt.Errorf("bench: go-attestation: %w", err)
 	}
@@ -33,7 +35,7 @@ func openPeer(t target) (*peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: go-attestation: %w", err)
 	}
-	p := &peer{tpm: tpm, ek: eks[0]}
+	p := &peer{tpm: tpm, bus: bus, ek: eks[0]}
 	_, _, err = p.once()
 	return p, err
 }
@@ -98,9 +100,11 @@ func (p *peer) close() error {
 type channel struct {
 	target target
 	resp   []byte
+	count  int // commands so far
 }
 
 func (c *channel) Write(command []byte) (int, error) {
+	c.count++
 	resp, err := c.target.exchange(command)
 	if err != nil {
 		return 0, err

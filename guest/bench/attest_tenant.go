@@ -96,13 +96,21 @@ func (m *tenant) close() {
 
 // sharedTPM makes a target fit for any goroutine.
 type sharedTPM struct {
-	mu   sync.Mutex // held while the TPM works: its response is in the target's buffer
-	slot *cardTarget
+	mu    sync.Mutex // held while the TPM works: its response is in the target's buffer
+	slot  *cardTarget
+	count int // commands so far
 }
 
 func (s *sharedTPM) Send(command []byte) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.count++
 	resp, err := s.slot.exchange(command)
 	return bytes.Clone(resp), err
+}
+
+func (s *sharedTPM) commands() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
 }

@@ -188,7 +188,7 @@ func smoke(t *testing.T, guest bool) {
 			t.Errorf("host row without a figure: %+v", row)
 		}
 	}
-	if r.Attest == nil || len(r.Attest.Enrol) != enrolWays || len(r.Attest.Verify) != 5 || r.Attest.Evidence.Commands <= 0 {
+	if r.Attest == nil || len(r.Attest.Enrol) != enrolWays || len(r.Attest.Verify) != 5 || r.Attest.Evidence.HostCommands <= 0 {
 		t.Errorf("the attestation part is incomplete: %+v", r.Attest)
 	}
 	if !guest {
