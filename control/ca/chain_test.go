@@ -7,10 +7,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"io/fs"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -286,5 +288,28 @@ func TestServerCertificate(t *testing.T) {
 		if _, err := c.Leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: a.Roots(), Intermediates: pool, CurrentTime: now}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestVerifyRefusesLargeKeys: before any signature is checked, since one check by such a
+// key takes minutes.
+func TestVerifyRefusesLargeKeys(t *testing.T) {
+	a, _ := newAuthority(t)
+	key, cert := newKey(t), must[*x509.Certificate](t)
+	large := &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 40<<13, 1), E: 1<<31 - 1}
+	issue := func(template *x509.Certificate, key crypto.PublicKey) *x509.Certificate {
+		return cert((&Issuer{Certificate: a.Attestation.Certificate, Signer: a.Attestation.Signer}).Issue(template, key))
+	}
+	good := issue(cert(HostAIK("host-1", week)), key.Public())
+	bad := issue(cert(HostAIK("host-1", week)), large)
+	for what, certs := range map[string][]*x509.Certificate{
+		"an issuer": {good, bad, a.Attestation.Certificate}, "the certificate itself": {bad, a.Attestation.Certificate},
+	} {
+		if _, err := Verify(certs[0], certs[1:], a.Roots(), now); !errors.Is(err, ErrProfile) {
+			t.Errorf("%s has a key of %d bits: %v, want ErrProfile", what, large.N.BitLen(), err)
+		}
+	}
+	if _, err := Verify(good, []*x509.Certificate{a.Attestation.Certificate}, a.Roots(), now); err != nil {
+		t.Error(err)
 	}
 }

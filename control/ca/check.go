@@ -5,6 +5,7 @@ package ca
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -30,8 +31,12 @@ func IsVTPMAIK(cert *x509.Certificate) (vm string, err error) {
 
 // Verify builds a chain from cert through others to one of the roots and gives
 // it, cert first. Usages are for the profile's checks to judge. The names of a
-// TPM, which are critical and which crypto/x509 can't read, are let pass.
+// TPM, which are critical and which crypto/x509 can't read, are let pass. Certificates
+// may be anybody's: those with keys of absurd size are ErrProfile.
 func Verify(cert *x509.Certificate, others []*x509.Certificate, roots *x509.CertPool, now time.Time) ([]*x509.Certificate, error) {
+	if err := errors.Join(ekcert.CheckEffort(cert), ekcert.CheckEffort(others...)); err != nil {
+		return nil, fmt.Errorf("ca: %w", err)
+	}
 	pool := x509.NewCertPool()
 	for _, c := range others {
 		pool.AddCert(c)

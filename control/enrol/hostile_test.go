@@ -4,9 +4,14 @@ package enrol
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -226,4 +231,25 @@ func FuzzParseAK(f *testing.F) {
 			t.Errorf("ParseAK of its own public area: %v", err)
 		}
 	})
+}
+
+// TestUnfitTLSKey: what a key of absurd size would cost is not spent on its signature.
+func TestUnfitTLSKey(t *testing.T) {
+	for _, c := range []struct {
+		curve elliptic.Curve
+		want  string
+	}{{elliptic.P224(), "unfit kind"}, {elliptic.P256(), "verification failure"}} {
+		key, err := ecdsa.GenerateKey(c.curve, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		csr[len(csr)-1] ^= 1 // in its signature
+		if _, err := readCSR(&Request{Kind: store.KindHost, CSR: csr}); !errors.Is(err, ErrRequest) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", c.curve.Params().Name, err, c.want)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 
@@ -115,23 +116,28 @@ func readCSR(r *Request) ([]byte, error) {
 		return nil, fmt.Errorf("%w: a TLS key for a %s, of %d bytes", ErrRequest, r.Kind, len(r.CSR))
 	}
 	csr, err := x509.ParseCertificateRequest(r.CSR)
+	if err == nil && !fitTLS(csr.PublicKey) { // first: a large key costs minutes
+		err = errors.New("it is of an unfit kind")
+	}
 	if err == nil {
 		err = csr.CheckSignature()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: TLS key: %w", ErrRequest, err)
 	}
-	switch key := csr.PublicKey.(type) {
+	return csr.RawSubjectPublicKeyInfo, nil
+}
+
+// fitTLS says whether a host may have such a key for TLS.
+func fitTLS(key any) bool {
+	switch key := key.(type) {
 	case *ecdsa.PublicKey:
-		if curves[key.Curve] != 0 {
-			return csr.RawSubjectPublicKeyInfo, nil
-		}
+		return curves[key.Curve] != 0
 	case ed25519.PublicKey:
-		return csr.RawSubjectPublicKeyInfo, nil
+		return true
 	case *rsa.PublicKey:
-		if bits := key.N.BitLen(); bits >= 2048 && bits <= 4096 {
-			return csr.RawSubjectPublicKeyInfo, nil
-		}
+		bits := key.N.BitLen()
+		return bits >= 2048 && bits <= 4096
 	}
-	return nil, fmt.Errorf("%w: a TLS key of an unfit kind", ErrRequest)
+	return false
 }

@@ -42,7 +42,7 @@ func (c *Card) parseChain(der []byte) (*chain, error) {
 	if len(certs) < 2 || len(certs) > maxIssuers {
 		return nil, fmt.Errorf("%d certificates, want 2 to %d: the card's, and its issuers'", len(certs), maxIssuers)
 	}
-	if err := c.checkLeaf(certs[0]); err != nil {
+	if err := errors.Join(c.checkLeaf(certs[0]), ekcert.CheckEffort(certs...)); err != nil {
 		return nil, err
 	}
 	for i, cert := range certs[:len(certs)-1] {

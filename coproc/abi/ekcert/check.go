@@ -3,11 +3,29 @@
 package ekcert
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
 	"slices"
 )
+
+// maxRSA is the size of the largest RSA key that signatures are checked with, in bits. It
+// is what crypto/tls takes.
+const maxRSA = 8192
+
+// CheckEffort refuses certificates whose key costs more to check a signature with than
+// any key has to: crypto/x509 has no bound, and a key of 45 KiB takes it a minute. It is
+// to be asked of each certificate that comes from a stranger, before signatures are. The
+// error is ErrProfile.
+func CheckEffort(certs ...*x509.Certificate) error {
+	for _, c := range certs {
+		if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSA {
+			return fmt.Errorf("%w: an RSA key of %d bits, more than %d", ErrProfile, key.N.BitLen(), maxRSA)
+		}
+	}
+	return nil
+}
 
 // IsCoprocessorAIK gives the serial of the card that a certificate of the profile
 // speaks of.
