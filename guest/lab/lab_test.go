@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -247,6 +248,28 @@ func TestStartBackendGivesUpWithItsContext(t *testing.T) {
 	defer cancel()
 	if _, err := rig.StartBackend(ctx, BackendOptions{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("StartBackend() = %v, want the context's error", err)
+	}
+}
+
+// What a rig has started ends with it, last one first.
+func TestStartEndsWithItsRig(t *testing.T) {
+	rig := testRig(t)
+	for _, name := range []string{"first", "second"} {
+		if err := rig.Start(name, "sh", "-c", "trap 'echo "+name+" >>"+rig.log("ends")+"; exit' TERM; echo ready; while :; do sleep 0.01; done"); err != nil {
+			t.Fatal(err)
+		}
+		for !strings.HasSuffix(tail(rig.log(name)), "ready") {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if err := rig.Start("nothing", "/nonexistent/program"); err == nil {
+		t.Error("a program that does not exist was started")
+	}
+	if err := rig.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Fields(tail(rig.log("ends"))); !slices.Equal(got, []string{"second", "first"}) {
+		t.Errorf("ended were %q, want second and first", got)
 	}
 }
 

@@ -73,6 +73,25 @@ func (r *Rig) own(c interface{ Close() error }) {
 	r.started = append(r.started, c)
 }
 
+// Start starts a program that stays until Close, or until it ends itself. What it says is
+// in the log of that name.
+func (r *Rig) Start(name string, argv ...string) error {
+	p, err := startProcess(name, r.log(name), nil, argv...)
+	if err != nil {
+		return err
+	}
+	r.own(program{p})
+	return nil
+}
+
+// program is what Start has started.
+type program struct{ *process }
+
+func (p program) Close() error {
+	p.end(endGrace)
+	return nil
+}
+
 // Close ends all that was started and removes the rig's folder, with the TPM's
 // state. It is idempotent.
 func (r *Rig) Close() error {

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-eventlog/register"
 	"github.com/google/go-eventlog/tcg"
@@ -92,7 +93,7 @@ func TestDeepAttestationOfAGuest(t *testing.T) {
 	dir := swtpmtest.Dir(t)
 	maker, err := swtpmtest.Manufacture(dir)
 	b.must("manufacturing the host's TPM", err)
-	socket := swtpmtest.Start(t, dir)
+	socket := b.serveTPM(dir)
 	log := filepath.Join(b.Env.Top, "guest/vmtest/testdata/ovmf-eventlog.bin")
 	b.measure(socket, log)
 	c := b.startCloud(here{b}, b.Dir(), maker, freePort(t))
@@ -185,6 +186,23 @@ func (b *bed) imageOf(programs ...string) string {
 	_, err = image.Extend(out, b.Env.PlainImage(), image.Overlay{Files: files})
 	b.must("building an image", err)
 	return out
+}
+
+// serveTPM runs the TPM in dir/tpm for one program at a time, until the bed is gone.
+func (b *bed) serveTPM(dir string) (socket string) {
+	b.Helper()
+	socket = filepath.Join(dir, "s")
+	b.must("starting a TPM", b.Start("host-tpm", "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(dir, "tpm"),
+		"--server", "type=unixio,path="+socket, "--flags", "not-need-init,startup-clear"))
+	for {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			conn.Close()
+			return socket
+		}
+		b.must("waiting for the TPM", b.ctx.Err())
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // measure extends a TPM by a log, as the firmware did that wrote it.

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"hwvtpm/guest/agent"
@@ -53,21 +52,7 @@ func (h here) program(name string) string {
 }
 
 func (h here) start(name string, argv ...string) error {
-	log, err := os.Create(h.logPath(name))
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := exec.Command(h.program(argv[0]), argv[1:]...)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	h.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-	})
-	return nil
+	return h.Start(name, append([]string{h.program(argv[0])}, argv[1:]...)...)
 }
 
 func (h here) logPath(name string) string { return filepath.Join(h.Logs, name+".log") }
