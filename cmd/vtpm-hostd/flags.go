@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"hwvtpm/control/ca"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vtpm/aik"
 	"hwvtpm/vtpm/hostpcr"
 	"hwvtpm/vtpm/tpmlink"
@@ -49,9 +50,8 @@ type config struct {
 
 	poll, pcrAge time.Duration
 
-	logLevel     string
-	logFormat    string
-	printVersion bool
+	logLevel  string
+	logFormat string
 }
 
 const usage = `Usage: vtpm-hostd --name HOST --control URL --control-ca FILE [flags]
@@ -116,9 +116,7 @@ const none = "none"
 type options struct{ key, vsock, backendGroup, guestGroup string }
 
 func (c *config) flags(o *options) *flag.FlagSet {
-	fs := flag.NewFlagSet("vtpm-hostd", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
+	fs := cli.Flags("vtpm-hostd")
 	for _, f := range []struct {
 		p         *string
 		name, def string
@@ -138,27 +136,19 @@ func (c *config) flags(o *options) *flag.FlagSet {
 	fs.DurationVar(&c.poll, "poll", 2*time.Second, "")
 	fs.DurationVar(&c.pcrAge, "pcr-age", 10*time.Second, "")
 	fs.BoolVar(&c.allowSHA1, "allow-sha1", false, "")
-	fs.BoolVar(&c.printVersion, "version", false, "")
 	return fs
 }
 
-// parseArgs reads the command line. It returns flag.ErrHelp after printing the
-// help to w.
+// parseArgs reads the command line. It returns flag.ErrHelp after printing help or
+// version to w.
 func parseArgs(args []string, w io.Writer) (config, error) {
 	var c config
 	var o options
 	fs := c.flags(&o)
-	err := fs.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		_, err = io.WriteString(w, usage)
-		return c, errors.Join(flag.ErrHelp, err)
-	case err != nil || c.printVersion:
+	if err := cli.ParseFlags(fs, args, w, usage); err != nil {
 		return c, err
-	case fs.NArg() > 0:
-		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	return c, errors.Join(c.checkHost(o.key), c.checkAuthority(), c.checkDoors(&o), c.checkRest())
+	return c, cli.Hint(fs.Name(), errors.Join(c.checkHost(o.key), c.checkAuthority(), c.checkDoors(&o), c.checkRest()))
 }
 
 func (c *config) checkHost(key string) error {

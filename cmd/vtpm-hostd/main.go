@@ -5,8 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"os"
 	"os/signal"
 
@@ -21,28 +19,19 @@ const exitState = 3
 
 func main() {
 	signal.Ignore(unix.SIGHUP) // files are read when they are needed
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	defer stop()
 	unix.Umask(0o077)
-	os.Exit(realMain(ctx, os.Args[1:]))
+	cli.Main(realMain)
 }
 
 func realMain(ctx context.Context, args []string) int {
 	cfg, err := parseArgs(args, os.Stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return cli.ExitOK
-	case err != nil:
-		fmt.Fprintf(os.Stderr, "vtpm-hostd: %v\nTry 'vtpm-hostd --help'.\n", err)
-		return cli.ExitUsage
-	case cfg.printVersion:
-		fmt.Println("vtpm-hostd", cli.Version())
-		return cli.ExitOK
+	if err == nil {
+		err = run(ctx, cfg)
 	}
-	if err = run(ctx, cfg); err == nil {
-		return cli.ExitOK
-	}
-	fmt.Fprintf(os.Stderr, "vtpm-hostd: %v\n", err)
+	return cli.End(os.Stderr, "vtpm-hostd", err, exitCode)
+}
+
+func exitCode(err error) int {
 	if _, ok := errors.AsType[stateError](err); ok {
 		return exitState
 	}

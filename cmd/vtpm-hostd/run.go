@@ -69,24 +69,19 @@ func harden() error {
 
 // report tells the service manager how things are, until ctx ends.
 func report(ctx context.Context, m *manager.Manager, log hclog.Logger) {
-	tell := func(state string) {
-		if err := cli.Notify(state); err != nil {
-			log.Warn("service manager", "error", err)
-		}
-	}
-	tell("READY=1\nSTATUS=" + m.Summary())
+	cli.Tell(log, "READY=1\nSTATUS=" + m.Summary())
 	every := time.NewTicker(10 * time.Second)
 	defer every.Stop()
 	for last := ""; ; {
 		select {
 		case <-ctx.Done():
-			tell("STOPPING=1")
+			cli.Tell(log, "STOPPING=1")
 			return
 		case <-every.C:
 		}
 		if now := m.Summary(); now != last {
 			last = now
-			tell("STATUS=" + now)
+			cli.Tell(log, "STATUS="+now)
 		}
 	}
 }
