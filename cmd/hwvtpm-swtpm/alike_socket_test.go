@@ -60,6 +60,7 @@ func TestDaemonIsAlike(t *testing.T) {
 			s.note("descriptor %d is %s, %v", fd, to, err)
 		}
 		s.ioctl("--unix", control, "-i")
+		s.ioctl("--unix", control, "-h", "data")
 		s.ioctl("--unix", control, "-e")
 		s.ioctl("--unix", control, "-s")
 		s.gone(pid)

@@ -36,7 +36,7 @@ func TestLikeSwtpmIoctl(t *testing.T) {
 		}
 	}
 	for _, line := range []string{
-		"-e", "-c", "-g", "-b 0", "-b 3000", "-i", "-e", "-r 1", "-r 4", "-C", "-v", "-l 2", "-l 9", "-b 4096",
+		"-e", "-c", "-g", "-b 0", "-b 3000", "-i", "-e", "-h data", "-e", "-r 1", "-r 4", "-C", "-v", "-l 2", "-l 9", "-b 4096",
 		"--info 1", "--info 2", "--info 0x20", "--save permanent " + dir + "/p", "--save volatile " + dir + "/v",
 		"--stop", "--load permanent " + dir + "/p", "--load volatile " + dir + "/v", "-i", "--zz", "--stop -i", "--save x y", "",
 	} {

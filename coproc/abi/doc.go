@@ -21,8 +21,8 @@
 //
 // # Sequence numbers and exactly-once execution
 //
-// The driver numbers [OpExecute] submissions. A number is greater than every
-// number used before for this slot; [Identity] and the answer to power-on
+// The driver numbers [OpExecute] and [OpHash] submissions. A number is greater
+// than every number used before for this slot; [Identity] and the answer to power-on
 // tell the last one the card has on record. A driver that lost the completion
 // (the card's worker died) sends the same submission with the same number
 // again. If the card had finished it, the completion carries the recorded

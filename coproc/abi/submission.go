@@ -38,7 +38,7 @@ var ErrMalformed = errors.New("malformed message")
 //	+--------+--------+-----------------+---------------------------------+
 //	| opcode |locality| reserved        | payload length                  |
 //	+--------+--------+-----------------+---------------------------------+
-//	| sequence number (OpExecute; else echoed only)                       | 8
+//	| sequence number (OpExecute, OpHash; else echoed only)               | 8
 //	+-----------------------------------+---------------------------------+
 //	| slot                              | reserved                        | 16
 //	+-----------------------------------+---------------------------------+
@@ -49,7 +49,7 @@ var ErrMalformed = errors.New("malformed message")
 // Written by the driver, read by the card.
 type Submission struct {
 	Op       Opcode
-	Locality uint8 // 0-4, of OpExecute
+	Locality uint8 // 0-4, of OpExecute; OpHash is from 4 in any case
 	Slot     uint32
 	Seq      uint64
 	Payload  []byte // parsed: aliases the message

@@ -69,6 +69,7 @@ func (s *session) saveState(kind BlobKind) (result, []byte) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.hash.spoil() // it is not in the state
 	blob, err := s.server.mover.SaveState(context.Background(), kind)
 	switch {
 	case err != nil:

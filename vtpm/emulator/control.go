@@ -23,12 +23,21 @@ func (s *session) setLocality(locality uint8) result {
 }
 
 // resetEstablished is RESET_TPMESTABLISHED: to be asked from the localities of
-// a dynamic launch only. The bit is never set here, so there is nothing to do.
-func resetEstablished(locality uint8) result {
+// a dynamic launch only.
+func (s *session) resetEstablished(locality uint8) result {
 	if locality != 3 && locality != 4 {
 		return resBadLocality
 	}
+	s.established = false
 	return resOK
+}
+
+// establishedWord is the answer to GET_TPMESTABLISHED: the bit, in the first byte.
+func (s *session) establishedWord() uint32 {
+	if s.established {
+		return 1 << 24
+	}
+	return 0
 }
 
 // cancel is CANCEL_TPM_CMD.

@@ -24,6 +24,7 @@ func (s *session) execute(cmd, resp []byte) int {
 	limit := int(s.bufferSize.Load())
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.hash.drop() // whatever the command is: so does a TPM
 	switch {
 	case !s.running.Load() || s.ending.Load():
 		return s.refuse(resp, rcFailure)

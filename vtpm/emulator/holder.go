@@ -54,9 +54,10 @@ type Holder struct {
 }
 
 var (
-	_ coproc.Slot = (*Holder)(nil)
-	_ StateMover  = (*Holder)(nil)
-	_ lender      = (*Holder)(nil)
+	_ coproc.Slot   = (*Holder)(nil)
+	_ coproc.Hasher = (*Holder)(nil)
+	_ StateMover    = (*Holder)(nil)
+	_ lender        = (*Holder)(nil)
 )
 
 // lender is a slot that can be let go of.
@@ -196,6 +197,21 @@ func (h *Holder) Execute(ctx context.Context, cmd coproc.Command, resp []byte) (
 		return putError(resp, rcFailure), err
 	}
 	return h.slot.Execute(ctx, cmd, resp)
+}
+
+// HashSequence implements coproc.Hasher.
+func (h *Holder) HashSequence(ctx context.Context, data []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.saved = nil
+	if err := h.take(ctx); err != nil {
+		return err
+	}
+	s, ok := h.slot.(coproc.Hasher)
+	if !ok {
+		return &coproc.Error{Op: "hash sequence", Err: coproc.ErrUnsupported}
+	}
+	return s.HashSequence(ctx, data)
 }
 
 // Cancel implements coproc.Slot.

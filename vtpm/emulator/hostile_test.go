@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -252,13 +253,16 @@ func FuzzControl(f *testing.F) {
 	for _, steps := range [][]byte{
 		words(cmdGetCapability), words(cmdInit, 0), words(cmdInit), words(cmdSetStateBlob, 0, 1, 8, 0, 0),
 		words(cmdHashData, 0xffffffff), words(cmdGetInfo, 0, 3, 0, 0), words(cmdGetStateBlob, 1, 2, 0), {0, 0, 0},
+		slices.Concat(words(cmdInit, 0), words(cmdHashStart), hashRequest("data"), words(cmdHashEnd)),
+		slices.Concat(words(cmdInit, 0), words(cmdHashStart), hashRequest(long(5000)), words(cmdGetStateBlob, 1, 2, 0), words(cmdHashEnd)),
+		slices.Concat(words(cmdHashData, 3), []byte("ab")), words(cmdHashData, 1<<20, 0), words(cmdHashData, 1<<20+1, 0), words(cmdHashEnd),
 		append(words(cmdStop), words(cmdInit, 1)...), words(cmdSetBufferSize, 1), words(cmdSetStateBlob, 0, 1, 0xffffffff),
 	} {
 		f.Add(steps, uint8(4))
 		f.Add(steps, uint8(0))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte, cut uint8) {
-		slot := &fakeMover{blobs: map[BlobKind][]byte{BlobPermanent: {1, 2, 3}}}
+		slot := &launchMover{fakeMover{blobs: map[BlobKind][]byte{BlobPermanent: {1, 2, 3}}}}
 		server, err := NewServer(Config{Slot: slot, Patience: hang, OnConnect: func(Peer) coproc.RunID { return coproc.RunID{1} }})
 		if err != nil {
 			t.Fatal(err)

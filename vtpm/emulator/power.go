@@ -40,6 +40,7 @@ func (s *session) powerOffLocked() {
 		s.executeLocked(coproc.Command{Bytes: cmd, Timeout: ownTimeout}, s.scratch)
 	}
 	s.running.Store(false)
+	s.hash.drop()
 	s.dirty = false
 }
 

@@ -30,7 +30,8 @@ type Peer struct {
 type Config struct {
 	// Slot is the TPM; required. The server does not close it. A slot that
 	// is a StateMover can migrate within QEMU's stream. A Holder is, and can
-	// be handed over to another process that way.
+	// be handed over to another process that way. One that is a coproc.Hasher
+	// takes hash sequences.
 	Slot coproc.Slot
 
 	// OnConnect is called when a peer has said its first word, and names
@@ -60,8 +61,9 @@ type Config struct {
 // any goroutine.
 type Server struct {
 	cfg      Config
-	mover    StateMover // nil if the slot is none
-	lender   lender     // nil if the slot is none
+	mover    StateMover    // nil if the slot is none
+	lender   lender        // nil if the slot is none
+	hasher   coproc.Hasher // nil if the slot is none
 	caps     uint32
 	counters counters
 
@@ -86,6 +88,10 @@ func NewServer(cfg Config) (*Server, error) {
 		s.mover = m
 		s.lender, _ = cfg.Slot.(lender)
 		s.caps |= capsMover
+	}
+	if h, ok := cfg.Slot.(coproc.Hasher); ok {
+		s.hasher = h
+		s.caps |= capsHasher
 	}
 	return s, nil
 }

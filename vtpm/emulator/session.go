@@ -36,6 +36,8 @@ type session struct {
 	out        []byte       // scratch space of answers
 	properties []uint32     // of the TPM, once it has told them
 
+	established bool // a hash sequence was begun: see hashStart
+
 	locality   atomic.Uint32 // of the commands that follow
 	bufferSize atomic.Uint32
 	running    atomic.Bool // written by the control goroutine with mu held
@@ -47,6 +49,7 @@ type session struct {
 	suspends bool       // a TPM2_Shutdown(STATE) succeeded since INIT
 	moved    bool       // the whole state went out, and no command ran since
 	volatile bool       // a volatile state was set for the next INIT
+	hash     hashing    // a hash sequence in the making
 	scratch  []byte     // for responses to the session's own commands
 }
 
@@ -107,8 +110,11 @@ func (s *session) end() {
 
 // handle answers one request. over: it was the last one.
 func (s *session) handle(r *request) (over bool, err error) {
-	if r.cmd == cmdSetStateBlob {
+	switch r.cmd {
+	case cmdSetStateBlob:
 		return s.setStateBlob(r.body)
+	case cmdHashData:
+		return s.hashData(r.body)
 	}
 	if res := admit(r.cmd, r.body, s.server.caps, s.running.Load()); res != resOK {
 		return false, s.reply(res)
@@ -137,9 +143,13 @@ func (s *session) simple(r *request) (result, []uint32) {
 		s.powerOff()
 		return resOK, nil
 	case cmdGetTPMEstablished:
-		return resOK, []uint32{0} // only a DRTM event sets the bit
+		return resOK, []uint32{s.establishedWord()}
 	case cmdResetTPMEstablished:
-		return resetEstablished(r.body[0]), nil
+		return s.resetEstablished(r.body[0]), nil
+	case cmdHashStart:
+		return s.hashStart(), nil
+	case cmdHashEnd:
+		return s.hashEnd(), nil
 	case cmdSetLocality:
 		return s.setLocality(r.body[0]), nil
 	case cmdCancelTPMCmd:

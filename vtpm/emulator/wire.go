@@ -58,6 +58,8 @@ const (
 	capsAlways = capInit | capShutdown | capGetTPMEstablished | capSetLocality |
 		capCancelTPMCmd | capResetTPMEstablished | capStop | capGetConfig |
 		capSetDataFD | capSetBufferSize | capGetInfo
+	// capsHasher is what a slot that is a coproc.Hasher adds.
+	capsHasher = capHashing
 	// capsMover is what a slot that is a StateMover adds.
 	capsMover = capGetStateBlob | capSetStateBlob | capLockStorage
 )
@@ -130,9 +132,12 @@ const maxLocality = 3
 //	GET_INFO          result, total u32, length u32, JSON text, 0
 const (
 	codeBytes = 4
-	// maxBody bounds the body of a request but for a state blob's data.
+	// maxBody bounds the body of a request but for the data of a state blob, or of a
+	// hash sequence, of which the rest is read later.
 	maxBody    = 4 + 4096
 	maxRequest = codeBytes + maxBody
+
+	hashDataHead = 4 // of a HASH_DATA's body, in front of the data
 
 	setBlobHead = 12 // of a SET_STATEBLOB's body, in front of the data
 	getBlobHead = 16 // of a GET_STATEBLOB's answer
@@ -174,25 +179,21 @@ var forms = map[command]form{
 	cmdSetBufferSize:       {least: 4, caps: capSetBufferSize},
 	cmdGetInfo:             {least: 16, caps: capGetInfo},
 	cmdLockStorage:         {least: 4, caps: capLockStorage},
-	// Not served, but known by size: what belongs to them is no new request.
-	cmdHashStart:     {caps: capHashing},
-	cmdHashData:      {owed: 4, caps: capHashing},
-	cmdHashEnd:       {caps: capHashing},
+	cmdHashStart:           {exact: true, caps: capHashing, power: powerOn},
+	cmdHashData:            {owed: hashDataHead, least: hashDataHead, caps: capHashing, power: powerOn},
+	cmdHashEnd:             {exact: true, caps: capHashing, power: powerOn},
+	// Not served, but known by size: what belongs to it is no new request.
 	cmdStoreVolatile: {caps: capStoreVolatile},
 }
 
 // owed is how many bytes a request has at least, as far as b, its start,
-// tells. Not counted is a state blob's data, which does not fit into a request.
+// tells. Not counted is the data of a state blob or of a hash sequence, which may not
+// fit into a request.
 func owed(b []byte) int {
 	if len(b) < codeBytes {
 		return codeBytes
 	}
-	c := command(order.Uint32(b))
-	n := codeBytes + forms[c].owed
-	if c == cmdHashData && len(b) >= n {
-		n += int(min(order.Uint32(b[codeBytes:]), maxBody))
-	}
-	return min(n, maxRequest)
+	return codeBytes + forms[command(order.Uint32(b))].owed
 }
 
 // admit checks a whole request against its form, in swtpm's order: what the
