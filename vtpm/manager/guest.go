@@ -63,7 +63,7 @@ func (m *Manager) Enrol(ctx context.Context, caller door.Caller, r *door.EnrolRe
 	if err != nil {
 		return nil, err
 	}
-	done, ok := m.enrols.takeAlone(vm, m.cfg.Now())
+	done, ok := m.enrols.takeAlone(shareOf(caller, vm), m.cfg.Now())
 	if !ok {
 		return nil, fmt.Errorf("%w: %s has enrolled often; try again later", ErrBusy, vm)
 	}
@@ -75,7 +75,7 @@ func (m *Manager) Enrol(ctx context.Context, caller door.Caller, r *door.EnrolRe
 	if err != nil {
 		return nil, m.refused(err)
 	}
-	m.waiting.add(c.ID, enrolment{vm: vm, who: who}, m.cfg.Now())
+	m.waiting.add(c.ID, enrolment{vm: vm, share: shareOf(caller, vm), who: who}, m.cfg.Now())
 	return &door.Challenge{ID: c.ID, Blob: c.Blob, Secret: c.Secret}, nil
 }
 

@@ -109,9 +109,9 @@ func TestGuestEnrolsTooOften(t *testing.T) {
 // TestWaiting: challenges that wait are bounded, and end.
 func TestWaiting(t *testing.T) {
 	w, now := newEnrolments(), time.Now()
-	w.add("1", enrolment{vm: "a"}, now)
-	w.add("2", enrolment{vm: "a"}, now)
-	w.add("3", enrolment{vm: "b"}, now)
+	w.add("1", enrolment{vm: "a", share: "a"}, now)
+	w.add("2", enrolment{vm: "a", share: "a"}, now)
+	w.add("3", enrolment{vm: "b", share: "?b"}, now)
 	for _, tc := range []struct {
 		id, vm string
 		ok     bool
@@ -120,13 +120,13 @@ func TestWaiting(t *testing.T) {
 			t.Errorf("take(%s, %s) = %v, want %v", tc.id, tc.vm, ok, tc.ok)
 		}
 	}
-	w.add("4", enrolment{vm: "a"}, now)
+	w.add("4", enrolment{vm: "a", share: "a"}, now)
 	if _, ok := w.take("4", "a", now.Add(waitingLife+1)); ok {
 		t.Error("a challenge can be met for ever")
 	}
 	for i := range 3 * maxWaiting {
 		name := string(rune(0x4e00 + i))
-		w.add(name, enrolment{vm: name}, now)
+		w.add(name, enrolment{vm: name, share: name}, now)
 	}
 	if n := len(w.byID); n > maxWaiting {
 		t.Errorf("%d challenges wait, more than %d", n, maxWaiting)

@@ -3,8 +3,11 @@
 package manager
 
 import (
+	"strings"
 	"sync"
 	"time"
+
+	"hwvtpm/vtpm/door"
 )
 
 // limits shares what machines want among them: each gets so many in a row, and then one
@@ -14,8 +17,8 @@ type limits struct {
 	burst int
 	every time.Duration
 
-	mu    sync.Mutex // guards known
-	known map[string]*share
+	mu    sync.Mutex        // guards known
+	known map[string]*share // by shareOf
 }
 
 // share is what a machine has left.
@@ -25,25 +28,39 @@ type share struct {
 	busy bool // one is under way
 }
 
+// nobodys begins the keys of what is asked by channels that belong to nobody. No name
+// begins so.
+const nobodys = "?"
+
+// shareOf says out of which share a caller takes what it wants for a machine. Whoever can
+// reach a channel that belongs to nobody can ask there for any machine, also by sending an
+// old quote of it again: that must not keep the machine's own channel waiting.
+func shareOf(caller door.Caller, vm string) string {
+	if caller.VM == "" {
+		return nobodys + vm
+	}
+	return vm
+}
+
 func newLimits(burst int, every time.Duration) *limits {
 	return &limits{burst: burst, every: every, known: map[string]*share{}}
 }
 
 // take takes one, if there is one left.
-func (l *limits) take(vm string, now time.Time) bool {
+func (l *limits) take(key string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.takeLocked(vm, now) != nil
+	return l.takeLocked(key, now) != nil
 }
 
 // takeAlone takes one, if there is one left and none is under way, until done.
-func (l *limits) takeAlone(vm string, now time.Time) (done func(), ok bool) {
+func (l *limits) takeAlone(key string, now time.Time) (done func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.known[vm]; s != nil && s.busy {
+	if s := l.known[key]; s != nil && s.busy {
 		return nil, false
 	}
-	s := l.takeLocked(vm, now)
+	s := l.takeLocked(key, now)
 	if s == nil {
 		return nil, false
 	}
@@ -55,11 +72,11 @@ func (l *limits) takeAlone(vm string, now time.Time) (done func(), ok bool) {
 	}, true
 }
 
-func (l *limits) takeLocked(vm string, now time.Time) *share {
-	s := l.known[vm]
+func (l *limits) takeLocked(key string, now time.Time) *share {
+	s := l.known[key]
 	if s == nil {
 		s = &share{left: float64(l.burst), at: now}
-		l.known[vm] = s
+		l.known[key] = s
 	}
 	s.left, s.at = min(float64(l.burst), s.left+max(0, float64(now.Sub(s.at))/float64(l.every))), now
 	if s.left < 1 {
@@ -73,9 +90,9 @@ func (l *limits) takeLocked(vm string, now time.Time) *share {
 func (l *limits) keep(there func(vm string) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for vm, s := range l.known {
-		if !s.busy && !there(vm) {
-			delete(l.known, vm)
+	for key, s := range l.known {
+		if !s.busy && !there(strings.TrimPrefix(key, nobodys)) {
+			delete(l.known, key)
 		}
 	}
 }

@@ -9,9 +9,10 @@ import (
 
 // enrolment is a challenge that a machine has yet to meet.
 type enrolment struct {
-	vm  string
-	who Credentials
-	end time.Time
+	vm    string
+	share string // by shareOf: nobody's challenge must not take the place of the machine's
+	who   Credentials
+	end   time.Time
 }
 
 // Bounds of challenges that wait. Each cost an exchange with the authority.
@@ -28,13 +29,13 @@ type enrolments struct {
 
 func newEnrolments() *enrolments { return &enrolments{byID: map[string]enrolment{}} }
 
-// add notes a challenge; it takes the place of another of the same machine, and, if
+// add notes a challenge; it takes the place of another of the same share, and, if
 // there are too many, of one that somebody else waits for.
 func (w *enrolments) add(id string, e enrolment, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for other, o := range w.byID {
-		if o.vm == e.vm || now.After(o.end) || len(w.byID) >= maxWaiting {
+		if o.share == e.share || now.After(o.end) || len(w.byID) >= maxWaiting {
 			delete(w.byID, other)
 		}
 	}

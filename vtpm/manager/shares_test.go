@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"errors"
+	"testing"
+
+	"hwvtpm/vtpm/door"
+)
+
+// TestNobodysShare: who asks for a machine where no machine has a channel, with its name or
+// an old quote of it, costs the machine's own channel nothing.
+func TestNobodysShare(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		token(r)
+		r.start()
+		a := r.newMachine("vm-a", 0x10)
+		r.authority.set(func(f *fakeAuthority) { f.machines["vm-a"] = newKey(r).Public() })
+		r.pass(r.cfg.poll())
+		nobody, own := door.Caller{UID: -1}, door.Caller{VM: "vm-a", UID: -1}
+		enrol := func(who door.Caller) (*door.Challenge, error) {
+			return r.m.Enrol(r.Context(), who, &door.EnrolRequest{Name: "vm-a", AKPublic: []byte("AK")})
+		}
+		c, err := enrol(own)
+		if err != nil {
+			r.Fatal(err)
+		}
+		old := request(r, nonce, a.layer(r, nonce))
+		for what, ask := range map[string]func() error{
+			"enrol":    func() error { _, err := enrol(nobody); return err },
+			"evidence": func() error { _, err := r.ask("", old); return err },
+		} {
+			for err = ask(); err == nil; {
+				err = ask()
+			}
+			if !errors.Is(err, ErrBusy) {
+				r.Errorf("%s by nobody without end: %v, want ErrBusy", what, err)
+			}
+		}
+		if _, err := r.m.Prove(r.Context(), own, &door.Proof{ID: c.ID, Secret: []byte("blobsecret")}); err != nil {
+			r.Errorf("the machine meets its challenge: %v", err)
+		}
+		if _, err := enrol(own); err != nil {
+			r.Errorf("the machine enrols: %v", err)
+		}
+		if _, err := r.ask("vm-a", old); err != nil {
+			r.Errorf("the machine asks for evidence: %v", err)
+		}
+		r.m.quotes.keep(func(vm string) bool { return vm == "vm-a" })
+		if _, err := r.ask("", old); !errors.Is(err, ErrBusy) {
+			r.Errorf("nobody again: %v, want ErrBusy: its share was forgotten", err)
+		}
+		r.m.quotes.keep(func(string) bool { return false })
+		if n := len(r.m.quotes.known); n != 0 {
+			r.Errorf("%d shares of machines that are not there", n)
+		}
+	})
+}
