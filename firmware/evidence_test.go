@@ -243,6 +243,39 @@ func TestEvidenceReplacesGuestsIndex(t *testing.T) {
 	r.wantEvidence("over a guest's index", someEvidence(1))
 }
 
+// TestEvidenceBehindGuestsPolicy: an index that only its own policy removes, as one who
+// had the platform's authority can make it, stays. The guest starts without evidence
+// each time, which is counted.
+func TestEvidenceBehindGuestsPolicy(t *testing.T) {
+	r := newRig(t)
+	r.powerOn(r.run)
+	r.tpm.Startup()
+	_, err := tpm2.NVDefineSpace{
+		AuthHandle: tpm2.TPMRHPlatform,
+		PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
+			NVIndex: abi.BootEvidenceIndex, NameAlg: tpm2.TPMAlgSHA256, DataSize: 16,
+			AuthPolicy: tpm2.TPM2BDigest{Buffer: bytes.Repeat([]byte{1}, 32)},
+			Attributes: tpm2.TPMANV{PPWrite: true, PPRead: true, OwnerRead: true, NoDA: true, PlatformCreate: true, PolicyDelete: true},
+		}),
+	}.Execute(r.tpm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(2) {
+		r.reset()
+		r.keepEvidence(someEvidence(1))
+		r.tpm.Startup()
+		if r.slot.stats.Unshown != n+1 {
+			t.Errorf("%d starts without evidence are counted, want %d", r.slot.stats.Unshown, n+1)
+		}
+	}
+	if info, err := (tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(abi.BootEvidenceIndex)}).Execute(r.tpm); err != nil {
+		t.Error(err)
+	} else if c, err := info.NVPublic.Contents(); err != nil || !c.Attributes.PolicyDelete || c.DataSize != 16 {
+		t.Errorf("the index: %+v, %v", c, err)
+	}
+}
+
 // TestEvidenceMoves: a state that is loaded shows what it was saved with, and from the
 // next reset on what the host says that it is on now.
 func TestEvidenceMoves(t *testing.T) {
