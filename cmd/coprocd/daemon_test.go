@@ -59,7 +59,7 @@ func TestTwoDaemons(t *testing.T) {
 	first.create("a")
 	second := newDaemon(t)
 	second.store = first.store
-	second.refuses(exitStore, "in use")
+	second.refuses(cli.ExitLasting, "in use")
 	third := newDaemon(t)
 	third.socket = first.socket
 	third.refuses(cli.ExitFailure, "another process serves")

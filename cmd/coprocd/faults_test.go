@@ -114,7 +114,7 @@ func TestWrongKeyFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.args = []string{"--key-file", key}
-	d.refuses(exitStore, "key")
+	d.refuses(cli.ExitLasting, "key")
 	after := contents(t, d.store)
 	if len(before) != len(after) {
 		t.Errorf("%d files before, %d after", len(before), len(after))
@@ -152,8 +152,8 @@ func TestDamagedStore(t *testing.T) {
 					t.Fatal(err)
 				}
 				d.launch()
-				if code := d.wait(); code != exitStore {
-					t.Errorf("%s: exit code %d, want %d", what, code, exitStore)
+				if code := d.wait(); code != cli.ExitLasting {
+					t.Errorf("%s: exit code %d, want %d", what, code, cli.ExitLasting)
 				}
 				if err := os.WriteFile(path, good, 0o600); err != nil {
 					t.Fatal(err)

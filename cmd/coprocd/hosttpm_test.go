@@ -16,6 +16,7 @@ import (
 
 	"hwvtpm/coproc/coproctest/tpmtest"
 	"hwvtpm/firmware/sealed"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vtpm/aik"
 	"hwvtpm/vtpm/tpmlink"
 )
@@ -133,7 +134,7 @@ func TestHostTPM(t *testing.T) {
 
 	t.Log("another state of boot")
 	host.boot()
-	d.refuses(exitStore, "PCR 7 is")
+	d.refuses(cli.ExitLasting, "PCR 7 is")
 	host.powerOff()
 	host.powerOn()
 	d.start()
@@ -145,7 +146,7 @@ func TestHostTPM(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyStore(t, filepath.Join(old, "store"), d.store)
-	d.refuses(exitStore, "older")
+	d.refuses(cli.ExitLasting, "older")
 	plain := d.args
 	d.args = append(plain[:len(plain):len(plain)], "--adopt", "restored the backup of Monday")
 	d.start()
@@ -173,13 +174,13 @@ func TestReseal(t *testing.T) {
 	d.create("a")
 	d.end(unix.SIGTERM)
 	host.boot()
-	d.refuses(exitStore, "PCR 7 is")
+	d.refuses(cli.ExitLasting, "PCR 7 is")
 	other := filepath.Join(d.dir, "other")
 	if _, err := sealed.CreateKeyFile(other, sealed.NewKey()); err != nil {
 		t.Fatal(err)
 	}
 	d.args = append(flags[:4:4], "--key-backup", other, "--reseal")
-	d.refuses(exitStore, "sealed under another key")
+	d.refuses(cli.ExitLasting, "sealed under another key")
 	d.args = append(flags[:4:4], "--key-backup", backup, "--reseal")
 	d.start()
 	d.end(unix.SIGTERM)

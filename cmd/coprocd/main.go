@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/signal"
 
@@ -12,10 +11,6 @@ import (
 
 	"hwvtpm/internal/cli"
 )
-
-// exitStore is the exit code if the store can't be used: it is damaged, set back, of
-// another key, or in use.
-const exitStore = 3
 
 func main() {
 	signal.Ignore(unix.SIGHUP) // there is nothing to read again
@@ -27,18 +22,5 @@ func realMain(ctx context.Context, args []string) int {
 	if err == nil {
 		err = run(ctx, cfg)
 	}
-	return cli.End(os.Stderr, "coprocd", err, exitCode)
+	return cli.End(os.Stderr, "coprocd", err, nil)
 }
-
-func exitCode(err error) int {
-	if _, ok := errors.AsType[storeError](err); ok {
-		return exitStore
-	}
-	return cli.ExitFailure
-}
-
-// storeError is a failure to open the store.
-type storeError struct{ error }
-
-// Unwrap returns the cause.
-func (e storeError) Unwrap() error { return e.error }

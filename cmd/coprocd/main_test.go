@@ -3,8 +3,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"testing"
 
 	"hwvtpm/internal/cli"
@@ -25,21 +23,6 @@ func TestUsageExitCodes(t *testing.T) {
 	} {
 		if got := realMain(t.Context(), tt.args); got != tt.want {
 			t.Errorf("realMain(%q) = %d, want %d", tt.args, got, tt.want)
-		}
-	}
-}
-
-func TestExitCode(t *testing.T) {
-	cause := errors.New("cause")
-	for _, tt := range []struct {
-		err  error
-		want int
-	}{
-		{cause, cli.ExitFailure},
-		{fmt.Errorf("open: %w", storeError{cause}), exitStore},
-	} {
-		if got := exitCode(tt.err); got != tt.want {
-			t.Errorf("exitCode(%v) = %d, want %d", tt.err, got, tt.want)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"hwvtpm/firmware/card"
 	"hwvtpm/firmware/card/store"
 	"hwvtpm/firmware/sealed/hosttpm"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vtpm/tpmlink"
 )
 
@@ -85,7 +86,7 @@ func openProtection(c *config) (card.Protection, io.Closer, error) {
 	if c.reseal {
 		if err := store.Reseal(host, c.storeDir); err != nil {
 			t.Close()
-			return nil, nil, storeError{err}
+			return nil, nil, cli.Lasting(err)
 		}
 	}
 	return card.TPMProtection(host), t, nil

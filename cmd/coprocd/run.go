@@ -71,7 +71,7 @@ func openCard(cfg *config, p card.Protection, log hclog.Logger) (*card.Card, err
 		Logger:         log.Named("card"),
 	})
 	if err != nil {
-		return nil, storeError{fmt.Errorf("store %s: %w", cfg.storeDir, err)}
+		return nil, cli.Lasting(fmt.Errorf("store %s: %w", cfg.storeDir, err))
 	}
 	return c, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"hwvtpm/coproc/coproctest/swtpmtest"
 	"hwvtpm/guest/attester"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vtpm/door"
 )
 
@@ -182,8 +183,8 @@ func TestExitCodes(t *testing.T) {
 	second := s.process("vtpm-hostd", append(s.host.args, "--socket", s.path("other.sock"))...)
 	second.log = s.path("second.log")
 	second.start("another process has it open")
-	if code := second.end(); code != exitState {
-		t.Errorf("exit code %d, want %d", code, exitState)
+	if code := second.end(); code != cli.ExitLasting {
+		t.Errorf("exit code %d, want %d", code, cli.ExitLasting)
 	}
 	if code := s.host.end(); code != 0 {
 		t.Errorf("exit code %d of a daemon that was told to end", code)
@@ -191,7 +192,7 @@ func TestExitCodes(t *testing.T) {
 	moved := s.process("vtpm-hostd", append(s.host.args, "--tpm", "swtpm:"+swtpmtest.Start(t, swtpmtest.Dir(t)))...)
 	moved.log = s.path("moved.log")
 	moved.start("another TPM")
-	if code := moved.end(); code != exitState {
-		t.Errorf("exit code %d with another TPM, want %d", code, exitState)
+	if code := moved.end(); code != cli.ExitLasting {
+		t.Errorf("exit code %d with another TPM, want %d", code, cli.ExitLasting)
 	}
 }

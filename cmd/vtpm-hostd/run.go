@@ -32,7 +32,7 @@ func run(ctx context.Context, cfg config) (err error) {
 	}
 	held, err := lock(cfg.dir)
 	if err != nil {
-		return stateError{err}
+		return cli.Lasting(err)
 	}
 	defer held.Close()
 	h, err := openHost(&cfg, log)
@@ -69,7 +69,7 @@ func harden() error {
 
 // report tells the service manager how things are, until ctx ends.
 func report(ctx context.Context, m *manager.Manager, log hclog.Logger) {
-	cli.Tell(log, "READY=1\nSTATUS=" + m.Summary())
+	cli.Tell(log, "READY=1\nSTATUS="+m.Summary())
 	every := time.NewTicker(10 * time.Second)
 	defer every.Stop()
 	for last := ""; ; {
@@ -111,7 +111,7 @@ func openHost(cfg *config, log hclog.Logger) (*host, error) {
 	if err != nil {
 		err = errors.Join(err, h.close())
 		if errors.Is(err, aik.ErrOtherTPM) || errors.Is(err, aik.ErrDamaged) {
-			return nil, stateError{err}
+			return nil, cli.Lasting(err)
 		}
 		return nil, err
 	}

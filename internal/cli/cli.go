@@ -14,11 +14,12 @@ import (
 )
 
 // Exit codes of all programs, which are part of their interface. Codes from 3 on
-// are a program's own.
+// are a program's own; daemons have ExitLasting.
 const (
 	ExitOK      = 0
 	ExitFailure = 1
 	ExitUsage   = 2 // the command line is wrong
+	ExitLasting = 3 // an error of Lasting: a service manager need not start the program again
 )
 
 // buildVersion is set by the Makefile.

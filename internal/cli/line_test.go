@@ -101,6 +101,7 @@ func TestEnd(t *testing.T) {
 		{io.EOF, nil, ExitFailure, "prog: EOF\n"},
 		{io.EOF, own, 3, "prog: EOF\n"},
 		{io.ErrNoProgress, own, ExitFailure, "prog: " + io.ErrNoProgress.Error() + "\n"},
+		{fmt.Errorf("open: %w", Lasting(io.ErrNoProgress)), nil, ExitLasting, "prog: open: " + io.ErrNoProgress.Error() + "\n"},
 		{Usagef("wrong: %w", io.EOF), own, ExitUsage, "prog: wrong: EOF\n"},
 	} {
 		var w bytes.Buffer

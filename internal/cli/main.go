@@ -22,6 +22,16 @@ func Main(run func(ctx context.Context, args []string) int) {
 	os.Exit(code)
 }
 
+// lastingError is a failure that is no better next time.
+type lastingError struct{ error }
+
+// Unwrap returns the cause.
+func (e lastingError) Unwrap() error { return e.error }
+
+// Lasting marks a failure that an operator has to see to: what the program keeps is
+// damaged, of another key, or in use, and is not better next time.
+func Lasting(err error) error { return lastingError{err} }
+
 // End gives the exit code of how a program ended, and tells w of a failure in the
 // program's name. An end by flag.ErrHelp (see Parse) is a good one. A program that has
 // codes of its own says with code which failures have them, and gives ExitFailure for the
@@ -31,9 +41,12 @@ func End(w io.Writer, program string, err error, code func(error) int) int {
 		return ExitOK
 	}
 	fmt.Fprintf(w, "%s: %v\n", program, err)
+	_, lasting := errors.AsType[lastingError](err)
 	switch {
 	case IsUsage(err):
 		return ExitUsage
+	case lasting:
+		return ExitLasting
 	case code == nil:
 		return ExitFailure
 	}
