@@ -99,6 +99,9 @@ func TestLoadRefusesDamage(t *testing.T) {
 		if _, _, err := e.Process(0, cmdGetRandom, make([]byte, MaxResponse)); !errors.Is(err, ErrStopped) {
 			t.Errorf("%s: then Process: %v, want ErrStopped", name, err)
 		}
+		if err := e.Hash(nil); !errors.Is(err, ErrStopped) {
+			t.Errorf("%s: then Hash: %v, want ErrStopped", name, err)
+		}
 	}
 	if err := e.Load(perm, []byte("no volatile state")); err == nil {
 		t.Error("damaged volatile state was loaded")
@@ -128,5 +131,29 @@ func TestStoredOnce(t *testing.T) {
 func TestVersion(t *testing.T) {
 	if v := Version(); v>>16 != 0 || v>>8 < 9 {
 		t.Errorf("Version() = %#x, want 0.9 or later", v)
+	}
+}
+
+// A TPM that a hash sequence was given before TPM2_Startup knows of it when it is loaded
+// again, and then starts in another way: PCR 0 is not reset (Part 3, 9.3).
+func TestHashIsInState(t *testing.T) {
+	readPCR0 := []byte{0x80, 0x01, 0, 0, 0, 20, 0, 0, 0x01, 0x7e, 0, 0, 0, 1, 0, 0x0b, 3, 1, 0, 0}
+	e, perm := newTPM(t)
+	if err := e.Hash([]byte("firmware")); err != nil {
+		t.Fatal(err)
+	}
+	vol := make([]byte, 1<<16)
+	n, err := e.Volatile(vol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, e, cmdStartup)
+	want := run(t, e, readPCR0)
+	if err := e.Load(perm, vol[:n]); err != nil {
+		t.Fatal(err)
+	}
+	run(t, e, cmdStartup)
+	if got := run(t, e, readPCR0); !bytes.Equal(got, want) || bytes.HasSuffix(got, make([]byte, 32)) {
+		t.Errorf("PCR 0 of a TPM that was loaded: %x, want %x", got, want)
 	}
 }

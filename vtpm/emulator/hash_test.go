@@ -93,6 +93,8 @@ var hashConversations = map[string][]step{
 		hashStart(), hashData("later"), hashEnd(), launched("later"), hcrtm("data")),
 	"two H-CRTMs": on(hashStart(), hashData("one"), hashEnd(), hashStart(), hashData("two"), hashEnd(),
 		tpm("Startup", tpmOK, startup), hcrtm("two")),
+	"an H-CRTM and a reset": on(hashStart(), hashData("data"), hashEnd(), ctl("INIT", ok, cmdInit, 0), tpm("Startup", tpmOK, startup),
+		zeroPCR(0), onesPCR(17)),
 	"an H-CRTM without data": on(hashStart(), hashEnd(), tpm("Startup", tpmOK, startup), hcrtm("")),
 	"an H-CRTM that Startup ends": on(hashStart(), tpm("Startup", tpmOK, startup), hashData("data"), hashEnd(),
 		zeroPCR(0), onesPCR(17)),
