@@ -122,7 +122,7 @@ install: man ## programs, manual, systemd units, libvirt hook, QEMU's descriptio
 	@place() { sed 's,@BINDIR@,$(PREFIX)/bin,;s,@LIBEXECDIR@,$(LIBEXECDIR),' "$$1" >"$$2" && chmod "$$3" "$$2"; }; \
 	place cmd/vhost-user-vtpm/50-vhost-user-vtpm.json $(DESTDIR)$(VHOSTUSERDIR)/50-vhost-user-vtpm.json 0644; \
 	place packaging/libvirt-hook.sh $(DESTDIR)$(HOOKDIR)/hwvtpm 0755; \
-	for unit in cmd/coprocd/coprocd.service cmd/coprocd/coprocd.socket cmd/vhost-user-vtpm/vhost-user-vtpm@.service cmd/vtpm-hostd/vtpm-hostd.service cmd/vtpm-control/vtpm-control.service; do \
+	for unit in cmd/coprocd/coprocd.service cmd/coprocd/coprocd.socket cmd/vhost-user-vtpm/vhost-user-vtpm@.service cmd/vtpm-hostd/vtpm-hostd.service cmd/vtpm-control/vtpm-control.service cmd/vtpm-guest/vtpm-guest-enrol.service cmd/vtpm-guest/vtpm-guest-enrol.timer; do \
 		place $$unit $(DESTDIR)$(UNITDIR)/$$(basename $$unit) 0644; done
 
 .PHONY: deb

@@ -99,8 +99,8 @@ install -D -m 0644 "$top"/docs/{operations,libvirt,hostd,attestation}.md -t "$wo
 licences | gzip -9n >"$work/hwvtpm/usr/share/doc/hwvtpm/licences.gz"
 split hwvtpm-libvirt etc/libvirt usr/bin/hwvtpm-libvirt-hook usr/share/man/man8/hwvtpm-libvirt-hook.8
 split hwvtpm-control usr/bin/vtpm-control usr/share/man/man8/vtpm-control.8 usr/lib/systemd/system/vtpm-control.service usr/lib/sysusers.d/hwvtpm-control.conf
-split hwvtpm-guest usr/bin/vtpm-guest usr/share/man/man8/vtpm-guest.8
-install -d -m 0755 "$work/hwvtpm-control/etc/hwvtpm" "$work/hwvtpm-control/var/lib/hwvtpm"
+split hwvtpm-guest usr/bin/vtpm-guest usr/share/man/man8/vtpm-guest.8 usr/lib/systemd/system/vtpm-guest-enrol.{service,timer}
+install -d -m 0755 "$work"/hwvtpm-{control,guest}/etc/hwvtpm "$work/hwvtpm-control/var/lib/hwvtpm"
 install -D -m 0644 "$top/docs/control.md" "$top/docs/attestation.md" -t "$work/hwvtpm-control/usr/share/doc/hwvtpm-control"
 for package in hwvtpm hwvtpm-libvirt hwvtpm-control hwvtpm-guest; do
 	pack "$package"

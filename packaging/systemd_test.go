@@ -62,18 +62,18 @@ echo 'CONTROL_FLAGS=--name localhost --listen 127.0.0.1:0' >/etc/hwvtpm/control.
 systemctl start vtpm-control
 echo "without an authority: $(systemctl is-active vtpm-control || true)"
 vtpm-control init test >/dev/null 2>&1
-systemctl start vtpm-control
-until [ -S /var/lib/hwvtpm/control/operator.sock ]; do sleep 0.1; done
+systemctl start vtpm-control # which is over when it serves
+test -S /var/lib/hwvtpm/control/operator.sock
 echo "serving: $(systemctl is-active vtpm-control)"
 stat -c '%U %a' /var/lib/hwvtpm/control /var/lib/hwvtpm/control/keys/attestation.key
 grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/$(systemctl show -P MainPID vtpm-control)/status | tr -s '\t\n' ' '
 vtpm-control token host host-1 | tr '0-9a-f' x
 systemctl restart vtpm-control
-until [ -S /var/lib/hwvtpm/control/operator.sock ]; do sleep 0.1; done
 vtpm-control list tokens | grep -c host-1
+` + renewal + `
 dpkg --purge hwvtpm-control hwvtpm-guest 2>&1
-ls /var/lib/hwvtpm/control/ca /usr/bin/vtpm-control /usr/bin/vtpm-guest 2>&1 || true
-echo "purged: $(systemctl is-active vtpm-control || true)"
+ls /var/lib/hwvtpm/control/ca /usr/bin/vtpm-control /usr/bin/vtpm-guest /var/lib/hwvtpm-guest 2>&1 || true
+echo "purged: $(systemctl is-active vtpm-control vtpm-guest-enrol.timer | tr '\n' ' ')"
 `
 
 var authoritySays = []string{
@@ -84,9 +84,30 @@ var authoritySays = []string{
 	"CapEff: 0000000000000000 NoNewPrivs: 1 Seccomp: 2 ",
 	strings.Repeat("x", 64) + "\n1\n",
 	"the authority in /var/lib/hwvtpm/control is kept", "root.pem",
-	"cannot access '/usr/bin/vtpm-control'", "cannot access '/usr/bin/vtpm-guest'",
-	"purged: inactive\n",
+	"timer: disabled", "timer: enabled active",
+	"without a TPM: no\n",
+	"enrol: 3\n", "no.sock", "700 /var/lib/hwvtpm-guest\n",
+	"cannot access '/usr/bin/vtpm-control'", "cannot access '/usr/bin/vtpm-guest'", "cannot access '/var/lib/hwvtpm-guest'",
+	"purged: inactive inactive \n",
 }
+
+// renewal is the guest's timer, on a machine without a TPM, and with one that is made up
+// and not there.
+const renewal = `
+unit=vtpm-guest-enrol
+echo "timer: $(systemctl is-enabled $unit.timer || true)"
+systemctl --quiet enable --now $unit.timer
+echo "timer: $(systemctl is-enabled $unit.timer) $(systemctl is-active $unit.timer)"
+systemctl start $unit
+echo "without a TPM: $(systemctl show -P ConditionResult $unit)"
+mkdir -p /run/systemd/system/$unit.service.d
+printf '[Unit]\nConditionPathExists=\n' >/run/systemd/system/$unit.service.d/anyway.conf
+echo 'GUEST_FLAGS=--tpm swtpm:/run/no.sock --timeout 1m' >/etc/hwvtpm/guest.env
+systemctl daemon-reload
+systemctl start $unit || echo "enrol: $(systemctl show -P ExecMainStatus $unit)"
+journalctl --no-pager -q -o cat -u $unit | tail -3
+stat -c '%a %n' /var/lib/hwvtpm-guest
+`
 
 // authorityUnderSystemd runs the authority's unit, on a machine that has nothing else.
 func authorityUnderSystemd(t *testing.T, cache string, debs map[string]string) {

@@ -52,6 +52,7 @@ var pages = []page{
 		{"/var/lib/hwvtpm/control/manufacturers", "certificates of makers of TPMs, put there by the operator"},
 	}, seeAlso: "vtpm-hostd(8), vtpm-guest(8), vtpmctl(1)"},
 	{program: "vtpm-guest", section: 8, title: "attest a virtual machine by its vTPM", files: [][2]string{
+		{"/etc/hwvtpm/guest.env", "GUEST_FLAGS of vtpm-guest-enrol.service, which vtpm-guest-enrol.timer starts each hour to renew the certificate if it is due"},
 		{"/var/lib/hwvtpm-guest", "the attestation key, of use in this vTPM only, and its certificate"},
 	}, seeAlso: "vtpm-control(8), vtpm-hostd(8), vtpmctl(1)"},
 	{program: "hwvtpm-swtpm", section: 8, title: "swtpm's command line over the slots of a coprocessor", files: [][2]string{
@@ -104,7 +105,6 @@ func (p page) ask(programs string) ([]string, error) {
 	}
 	var all []string
 	for _, n := range names {
-		// Some print their help to stderr.
 		help, err := exec.Command(filepath.Join(programs, p.program), append(strings.Fields(n), "--help")...).CombinedOutput()
 		if err != nil {
 			return nil, fmt.Errorf("%s %s --help: %w: %s", p.program, n, err, help)
