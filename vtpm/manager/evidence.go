@@ -72,7 +72,7 @@ func (m *Manager) machine(ctx context.Context, caller door.Caller, req *door.Evi
 	case m.checks <- struct{}{}:
 		defer func() { <-m.checks }()
 	case <-ctx.Done():
-		return nil, "", ctx.Err()
+		return nil, "", fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 	}
 	machine, err := attest.ParseMachine(req.VM)
 	if err != nil {

@@ -3,6 +3,7 @@
 package manager
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -56,4 +57,22 @@ func TestNobodysShare(t *testing.T) {
 			r.Errorf("%d shares of machines that are not there", n)
 		}
 	})
+}
+
+// TestGoneCallers: who asks and hangs up while others are checked fills no log.
+func TestGoneCallers(t *testing.T) {
+	r := newRig(t)
+	m := must(New(r.cfg))
+	for range cap(m.checks) {
+		m.checks <- struct{}{}
+	}
+	r.log.Reset()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.Guests().Do(gone, door.Caller{UID: -1}, door.OpEvidence, nil); door.Code(err) != door.CodeUnavailable {
+		t.Errorf("%v, want %s", err, door.CodeUnavailable)
+	}
+	if r.log.Len() != 0 {
+		t.Errorf("the log has %s", r.log.String())
+	}
 }
