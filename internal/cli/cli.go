@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli is what the programs of this module share: which version they
-// are, how they tell a command line that is wrong from other failures, and how they
-// speak to a service manager.
 package cli
 
 import (
