@@ -22,10 +22,12 @@ type attacker struct {
 	srv  *server
 	msg  []byte
 	rc   map[uint32]int
+
+	launches map[abi.Status]int
 }
 
 func newAttacker(t testing.TB) *attacker {
-	a := &attacker{rig: newRig(t), host: hostMap(5), rc: map[uint32]int{}}
+	a := &attacker{rig: newRig(t), host: hostMap(5), rc: map[uint32]int{}, launches: map[abi.Status]int{}}
 	a.powerOn(a.run)
 	a.mapPCRs(a.host)
 	a.serve()
@@ -36,16 +38,32 @@ func (a *attacker) serve() {
 	a.srv = &server{slot: a.slot, running: &running{cancelTPM: func() {}}, hello: true}
 }
 
-// submit sends a submission as it comes over the data socket.
-func (a *attacker) submit(locality uint8, cmd []byte) {
+// handle sends a submission as it comes over the data socket.
+func (a *attacker) handle(sub abi.Submission) abi.Completion {
 	a.seq++
-	a.msg = abi.AppendSubmission(a.msg[:0], &abi.Submission{Op: abi.OpExecute, Locality: locality, Seq: a.seq, Payload: cmd})
+	sub.Seq = a.seq
+	a.msg = abi.AppendSubmission(a.msg[:0], &sub)
 	n, _ := a.srv.handle(a.msg)
 	c, err := abi.ParseCompletion(a.srv.out[:n])
-	if err != nil || c.Status != abi.StatusOK {
-		a.t.Fatalf("command %x: %v, %v", cmd, c.Status, err)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return c
+}
+
+// submit sends a command.
+func (a *attacker) submit(locality uint8, cmd []byte) {
+	c := a.handle(abi.Submission{Op: abi.OpExecute, Locality: locality, Payload: cmd})
+	if c.Status != abi.StatusOK {
+		a.t.Fatalf("command %x: %v", cmd, c.Status)
 	}
 	a.rc[responseCode(c.Payload)]++
+}
+
+// launch sends a hash sequence.
+func (a *attacker) launch() {
+	c := a.handle(abi.Submission{Op: abi.OpHash, Payload: append(abi.AppendHashPlace(nil, abi.HashPlace{Size: 4}), "data"...)})
+	a.launches[c.Status]++
 }
 
 // check checks that PCR 0-7 are the host's in every bank in use.
@@ -126,6 +144,8 @@ func (a *attacker) attack(rng *rand.Rand, n int) {
 			a.reset()
 		case 2:
 			a.submit(uint8(rng.IntN(5)), all[rng.IntN(2)]) // Startup, which else is rare
+		case 3:
+			a.launch()
 		default:
 			a.submit(uint8(rng.IntN(5)), cmd)
 		}
@@ -144,6 +164,11 @@ func TestNobodyChangesHostPCRs(t *testing.T) {
 	for _, rc := range []uint32{rcSuccess, rcLocality, rcInitialize} {
 		if a.rc[rc] < 10 {
 			t.Errorf("response code %#x came %d times: the attack is too weak", rc, a.rc[rc])
+		}
+	}
+	for _, status := range []abi.Status{abi.StatusOK, abi.StatusUnsupported} {
+		if a.launches[status] == 0 {
+			t.Errorf("no hash sequence ended with %v: the attack is too weak", status)
 		}
 	}
 }

@@ -19,6 +19,7 @@
 //	 | -- INIT -----------------------------------------> |  Slot.PowerOn
 //	 | == command ======================================> |  Slot.Execute
 //	 | -- CANCEL_TPM_CMD -------------------------------> |  Slot.Cancel, meanwhile
+//	 | -- HASH_START, HASH_DATA, HASH_END --------------> |  Hasher.HashSequence
 //	 | -- STOP, SET_BUFFERSIZE, INIT (machine reset) ---> |  Slot.Reset
 //	 | -- SHUTDOWN, or hang-up -------------------------> |  TPM2_Shutdown
 //
