@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -72,6 +73,20 @@ func TestCreationCertifies(t *testing.T) {
 		if _, _, err := do(other, op, 0, nil); statusOf(err) != abi.StatusDenied {
 			t.Errorf("%#x for everybody: %v", op, err)
 		}
+	}
+}
+
+// TestCertificateBegins: with what is above it, whatever the card's clock says.
+func TestCertificateBegins(t *testing.T) {
+	r := openCard(t, fakeConfig(t))
+	certified(t, r)
+	authority := *r.chain.certs[len(r.chain.certs)-1]
+	authority.NotBefore = time.Now().Add(-1000 * time.Hour).UTC().Truncate(time.Second)
+	ch := &chain{certs: append(slices.Clone(r.chain.certs[:len(r.chain.certs)-1]), &authority)}
+	der, err := r.issue(ch, "a", ekcert.Model{}, r.store.Identity().Public())
+	must(t, err)
+	if cert, err := x509.ParseCertificate(der); err != nil || !cert.NotBefore.Equal(authority.NotBefore) {
+		t.Errorf("%v, it begins %v, and its authority %v", err, cert.NotBefore, authority.NotBefore)
 	}
 }
 

@@ -18,13 +18,20 @@ import (
 )
 
 // issue makes the certificate of an endorsement key in a machine's TPM. It has no
-// end, so that a TPM is not touched when the certificates above it are renewed.
+// end, so that a TPM is not touched when the certificates above it are renewed; nor
+// does it begin after those, so that a clock that was ahead when the slot was made
+// does not stay in it.
 func (c *Card) issue(ch *chain, vm string, m ekcert.Model, key crypto.PublicKey) ([]byte, error) {
 	t, err := ekcert.VTPMEK(vm, m, key, ekcert.Validity{Now: time.Now()})
 	if err != nil {
 		return nil, err
 	}
 	t.NotAfter = ekcert.Forever
+	for _, above := range ch.certs {
+		if above.NotBefore.Before(t.NotBefore) {
+			t.NotBefore = above.NotBefore
+		}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, t, ch.certs[0], key, c.store.Identity())
 	if err == nil && len(der) > abi.MaxCertificate {
 		err = fmt.Errorf("it has %d bytes, and an NV index takes %d", len(der), abi.MaxCertificate)
