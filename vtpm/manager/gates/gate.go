@@ -51,7 +51,7 @@ func Open(cfg Config) (*Gate, error) {
 		return nil, err
 	}
 	if cfg.GID >= 0 {
-		if err := os.Chown(cfg.Path, -1, cfg.GID); err != nil {
+		if err := os.Lchown(cfg.Path, -1, cfg.GID); err != nil {
 			ln.Close()
 			return nil, fmt.Errorf("group of the socket: %w", err)
 		}
