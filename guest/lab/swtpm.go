@@ -17,7 +17,7 @@ type Swtpm struct {
 }
 
 // StartSwtpm starts a swtpm on the state in the folder state, or on one of its own
-// in the rig if that is empty. It ends with QEMU's connection.
+// in the rig if that is empty. Machines may connect one after the other.
 func (r *Rig) StartSwtpm(ctx context.Context, state string) (*Swtpm, error) {
 	if state == "" {
 		state = filepath.Join(r.dir, "swtpm")
@@ -27,7 +27,7 @@ func (r *Rig) StartSwtpm(ctx context.Context, state string) (*Swtpm, error) {
 		return nil, fmt.Errorf("lab: swtpm: %w", err)
 	}
 	p, err := startProcess("swtpm", r.log("swtpm"), nil, "swtpm", "socket", "--tpm2",
-		"--tpmstate", "dir="+state, "--ctrl", "type=unixio,path="+socket, "--terminate")
+		"--tpmstate", "dir="+state, "--ctrl", "type=unixio,path="+socket)
 	if err != nil {
 		return nil, err
 	}
