@@ -27,7 +27,7 @@ type Config struct {
 	Handler door.Handler
 	// Most is how many connections there may be at a time; others are closed.
 	Most int
-	// Slow bounds what a connection sends: see throttle. For guests.
+	// Slow bounds what a caller sends: see throttle. For guests.
 	Slow bool
 	// Admit says whether a peer may ask. nil: who can connect may.
 	Admit func(*unix.Ucred) error
@@ -41,6 +41,7 @@ type Gate struct {
 	ln     *net.UnixListener
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	sent   meter
 }
 
 // Open makes a socket, in place of one that a dead process left, and serves it until
@@ -101,13 +102,13 @@ func (g *Gate) connection(ctx context.Context, c *net.UnixConn) {
 		g.cfg.Logger.Warn("a caller is turned away", "socket", g.cfg.Path, "error", err)
 		return
 	}
-	g.cfg.talk(ctx, c, door.Caller{VM: g.cfg.VM, UID: int(peer.Uid)})
+	g.cfg.talk(ctx, c, door.Caller{VM: g.cfg.VM, UID: int(peer.Uid)}, &g.sent)
 }
 
-// talk answers what comes by one connection.
-func (c *Config) talk(ctx context.Context, rw io.ReadWriteCloser, caller door.Caller) {
+// talk answers what comes by one connection, and counts it.
+func (c *Config) talk(ctx context.Context, rw io.ReadWriteCloser, caller door.Caller, sent *meter) {
 	if c.Slow {
-		rw = &throttle{ReadWriteCloser: rw, ctx: ctx}
+		rw = &throttle{ReadWriteCloser: rw, ctx: ctx, sent: sent}
 	}
 	if err := door.Serve(ctx, rw, caller, c.Handler); err != nil {
 		c.Logger.Debug("a connection ended", "vm", caller.VM, "error", err)

@@ -142,7 +142,7 @@ func TestGarbage(t *testing.T) {
 func TestThrottle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		guest, host := net.Pipe()
-		slow := &throttle{ReadWriteCloser: host, ctx: t.Context()}
+		slow := &throttle{ReadWriteCloser: host, ctx: t.Context(), sent: &meter{}}
 		go func() {
 			for b := make([]byte, 64<<10); ; {
 				if _, err := guest.Write(b); err != nil {
@@ -152,6 +152,7 @@ func TestThrottle(t *testing.T) {
 		}()
 		begun, total := time.Now(), 0
 		for b := make([]byte, 64<<10); total < slowBurst+10*slowRate; {
+			slow = &throttle{ReadWriteCloser: host, ctx: t.Context(), sent: slow.sent} // as by a new connection
 			n, err := slow.Read(b)
 			if err != nil {
 				t.Fatal(err)
@@ -169,6 +170,40 @@ func TestThrottle(t *testing.T) {
 		}
 		guest.Close()
 	})
+}
+
+// TestThrottleCountsAll: a guest that makes a new connection for each message is counted
+// on.
+func TestThrottleCountsAll(t *testing.T) {
+	const each, times = 512 << 10, 4
+	cfg := config(filepath.Join(t.TempDir(), "s"))
+	cfg.Slow, cfg.Most = true, times // one that was closed may still have its place
+	g, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	begun := time.Now()
+	for range times {
+		conn, err := net.Dial("unix", cfg.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(hang))
+		if _, err := conn.Write(bytes.Repeat([]byte{'x'}, each)); err != nil {
+			t.Fatal(err)
+		}
+		c := door.NewClient(conn)
+		if err := c.Call(t.Context(), "who", nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	g.sent.mu.Lock()
+	defer g.sent.mu.Unlock()
+	if least := each*times - slowRate*g.sent.at.Sub(begun).Seconds(); g.sent.used < least {
+		t.Errorf("%.0f bytes are counted, want %.0f at least", g.sent.used, least)
+	}
 }
 
 // TestGuests: each machine has its socket as long as it is there.

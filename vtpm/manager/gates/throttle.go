@@ -5,11 +5,13 @@ package gates
 import (
 	"context"
 	"io"
+	"sync"
 	"time"
 )
 
 // A guest may send so many bytes at once, which is two of the largest requests, and
-// then so many in a second. What it sends beyond that waits on its side.
+// then so many in a second, by all its connections, however often it makes new ones.
+// What it sends beyond that waits on its side.
 const (
 	slowBurst = 4 << 20
 	slowRate  = 256 << 10
@@ -18,19 +20,31 @@ const (
 // throttle is a guest's connection.
 type throttle struct {
 	io.ReadWriteCloser
-	ctx context.Context
+	ctx  context.Context
+	sent *meter // by the guest
+}
 
-	used float64 // bytes, less what time has given back
+// meter counts what a guest has sent. Its methods may be called from any goroutine.
+type meter struct {
+	mu   sync.Mutex // guards what follows
+	used float64    // bytes, less what time has given back
 	at   time.Time
+}
+
+// add counts bytes, and tells how long to wait before more.
+func (m *meter) add(n int) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	m.used = max(0, m.used-now.Sub(m.at).Seconds()*slowRate) + float64(n)
+	m.at = now
+	return time.Duration(max(0, m.used-slowBurst) / slowRate * float64(time.Second))
 }
 
 // Read implements io.Reader.
 func (t *throttle) Read(b []byte) (int, error) {
-	now := time.Now()
-	t.used = max(0, t.used-now.Sub(t.at).Seconds()*slowRate)
-	t.at = now
-	if over := t.used - slowBurst; over > 0 {
-		wait := time.NewTimer(time.Duration(over / slowRate * float64(time.Second)))
+	if over := t.sent.add(0); over > 0 {
+		wait := time.NewTimer(over)
 		defer wait.Stop()
 		select {
 		case <-wait.C:
@@ -39,6 +53,6 @@ func (t *throttle) Read(b []byte) (int, error) {
 		}
 	}
 	n, err := t.ReadWriteCloser.Read(b)
-	t.used += float64(n)
+	t.sent.add(n)
 	return n, err
 }

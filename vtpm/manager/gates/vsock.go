@@ -31,7 +31,8 @@ type Vsock struct {
 
 	mu    sync.Mutex // guards what follows
 	taken map[uint32]int
-	said  string // of the file
+	sent  map[string]*meter // by machine
+	said  string            // of the file
 }
 
 // OpenVsock listens at a port. The file has a line "CID NAME" for each machine, and
@@ -50,7 +51,7 @@ func OpenVsock(port uint32, guests string, cfg Config) (*Vsock, error) {
 
 func serveVsock(ln net.Listener, guests string, cfg Config) *Vsock {
 	ctx, cancel := context.WithCancel(context.Background())
-	v := &Vsock{cfg: cfg, guests: guests, ln: ln, cancel: cancel, taken: map[uint32]int{}}
+	v := &Vsock{cfg: cfg, guests: guests, ln: ln, cancel: cancel, taken: map[uint32]int{}, sent: map[string]*meter{}}
 	v.wg.Go(func() { v.serve(ctx) })
 	return v
 }
@@ -93,7 +94,7 @@ func (v *Vsock) connection(ctx context.Context, c net.Conn) {
 	defer v.give(at.CID)
 	known, err := readGuests(v.guests)
 	if vm := known[at.CID]; err == nil && vm != "" {
-		v.cfg.talk(ctx, c, door.Caller{VM: vm, UID: -1})
+		v.cfg.talk(ctx, c, door.Caller{VM: vm, UID: -1}, v.meter(vm))
 		return
 	}
 	v.turnAway(at.CID, err)
@@ -122,6 +123,18 @@ func (v *Vsock) take(cid uint32) bool {
 	}
 	v.taken[cid]++
 	return true
+}
+
+// meter is what counts a machine's bytes, for as long as the daemon lives.
+func (v *Vsock) meter(vm string) *meter {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	m := v.sent[vm]
+	if m == nil {
+		m = &meter{}
+		v.sent[vm] = m
+	}
+	return m
 }
 
 func (v *Vsock) give(cid uint32) {
