@@ -7,7 +7,6 @@ import (
 	"math/big"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
@@ -17,9 +16,6 @@ import (
 	"hwvtpm/coproc/coproctest/swtpmtest"
 	"hwvtpm/coproc/sim"
 )
-
-// hang is when a test gives up on a program.
-const hang = time.Minute
 
 func encodeECDSA(r, s []byte) ([]byte, error) {
 	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(r), new(big.Int).SetBytes(s)})
