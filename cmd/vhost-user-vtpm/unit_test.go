@@ -6,10 +6,11 @@ import (
 	"bytes"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"hwvtpm/internal/cli/clitest"
 )
 
 const template = "vhost-user-vtpm@.service"
@@ -92,11 +93,5 @@ func TestUnitStartsTheProgram(t *testing.T) {
 
 // TestUnitVerifies has systemd look at the template.
 func TestUnitVerifies(t *testing.T) {
-	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		t.Skip("no systemd-analyze here: the unit is not checked by systemd")
-	}
-	out, err := exec.Command("systemd-analyze", "verify", "--man=no", installUnit(t)).CombinedOutput()
-	if err != nil || bytes.Contains(out, []byte("vhost-user-vtpm")) {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
-	}
+	clitest.VerifyUnits(t, "vhost-user-vtpm", installUnit(t))
 }
