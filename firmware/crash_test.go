@@ -124,20 +124,26 @@ func count(tpm *tpmtest.TPM, ix tpmtest.Index, times int) {
 // TestCrashAtEveryPoint kills the worker once at each failpoint of a guest's
 // life, and the guest must not notice.
 func TestCrashAtEveryPoint(t *testing.T) {
-	step := 1
+	crashEverywhere(t, 1, 7, guest)
+}
+
+// crashEverywhere kills the worker once at every step-th failpoint of a guest's life,
+// or at fewer if tests are to be short.
+func crashEverywhere(t *testing.T, step, short int, life func(*testing.T, *rig)) {
+	t.Helper()
 	if testing.Short() {
-		step = 7
+		step = short
 	}
 	for target := 1; ; target += step {
 		r := newRig(t)
 		r.target = target
-		guest(t, r)
+		life(t, r)
 		r.shut()
 		if t.Failed() {
 			t.Fatalf("with a crash at point %d", target)
 		}
 		if r.crashes == 0 {
-			t.Logf("%d failpoints, one crash at each", r.points)
+			t.Logf("%d failpoints", r.points)
 			return
 		}
 	}

@@ -126,11 +126,7 @@ func TestGuestWithEvidence(t *testing.T) { guestWithEvidence(t, newRig(t)) }
 
 // TestEvidenceCrashAtEveryPoint kills the worker once at each failpoint of that life.
 func TestEvidenceCrashAtEveryPoint(t *testing.T) {
-	step := 3
-	if testing.Short() {
-		step = 17
-	}
-	crashEverywhere(t, step, guestWithEvidence)
+	crashEverywhere(t, 3, 17, guestWithEvidence)
 }
 
 // TestWhenEvidenceIsKept: before the guest, and never behind its back.

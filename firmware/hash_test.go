@@ -94,11 +94,7 @@ func TestLaunchedGuest(t *testing.T) { launchedGuest(t, newRig(t)) }
 
 // TestLaunchedCrashAtEveryPoint kills the worker once at each failpoint of that life.
 func TestLaunchedCrashAtEveryPoint(t *testing.T) {
-	step := 2
-	if testing.Short() {
-		step = 11
-	}
-	crashEverywhere(t, step, launchedGuest)
+	crashEverywhere(t, 2, 11, launchedGuest)
 }
 
 // TestHashOnRecord: a number is done once, and its answer can be had again from another
