@@ -36,21 +36,10 @@ import (
 // hang is when a test gives up on a program.
 const hang = time.Minute
 
-// binaries is the folder for programs that tests run.
-var binaries string
+// built is the control server.
+var built = programs.New("vtpm-control")
 
-func TestMain(m *testing.M) { os.Exit(runTests(m)) }
-
-func runTests(m *testing.M) int {
-	var err error
-	if binaries, err = os.MkdirTemp("", "vtpm-guest"); err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(binaries)
-	return controltest.Main(m)
-}
-
-var built = sync.OnceValue(func() error { return programs.Build(binaries, "vtpm-control") })
+func TestMain(m *testing.M) { os.Exit(controltest.Main(m, built)) }
 
 // guest is a machine in which the program runs.
 type guest struct {
@@ -123,9 +112,6 @@ type cloud struct {
 
 func newCloud(t *testing.T) *cloud {
 	t.Helper()
-	if err := built(); err != nil {
-		t.Fatal(err)
-	}
 	dir, err := os.MkdirTemp("", "cloud") // short, for the socket's name
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +134,7 @@ func (c *cloud) fatal(err error) {
 }
 
 func (c *cloud) command(args ...string) *exec.Cmd {
-	return exec.Command(filepath.Join(binaries, "vtpm-control"), append([]string{"--dir", c.dir}, args...)...)
+	return exec.Command(built.Path(c.t, "vtpm-control"), append([]string{"--dir", c.dir}, args...)...)
 }
 
 // operator gives the server a command.

@@ -24,8 +24,11 @@ func encodeECDSA(r, s []byte) ([]byte, error) {
 // built is the worker program.
 var built = programs.New(sim.EngineName)
 
-// Main runs a package's tests and removes what StartSim built.
-func Main(m *testing.M) int { return built.Main(m) }
+// Main runs a package's tests and removes what StartSim built, and the programs of
+// other sets.
+func Main(m *testing.M, more ...*programs.Set) int {
+	return programs.Main(m, append(more, built)...)
+}
 
 // StartSim gives a new TPM of a simulated card.
 func StartSim(t testing.TB) *TPM {

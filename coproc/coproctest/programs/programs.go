@@ -33,8 +33,13 @@ func New(names ...string) *Set { return &Set{names: names} }
 
 // Main runs a package's tests and removes what was built for them. The result is
 // the exit code.
-func (s *Set) Main(m *testing.M) int {
-	defer s.remove()
+func (s *Set) Main(m *testing.M) int { return Main(m, s) }
+
+// Main is Set.Main for several sets.
+func Main(m *testing.M, sets ...*Set) int {
+	for _, s := range sets {
+		defer s.remove()
+	}
 	return m.Run()
 }
 
