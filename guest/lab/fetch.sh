@@ -40,7 +40,7 @@ die() {
 # engine, make and libelf (for objtool) for the guest driver, and the peers and
 # tools that the tests compare with; what builds and checks our packages; libvirt,
 # of which nothing is started.
-packages=(gcc libc6-dev make libelf1 libtpms-dev libssl-dev openssl softhsm2 curl jq xxd libseccomp-dev swtpm swtpm-tools python3-cryptography tpm2-tools libtss2-tcti-cmd0 tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dpkg-dev groff-base mmdebstrap libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients debian-archive-keyring ca-certificates)
+packages=(gcc libc6-dev make libelf1 libtpms-dev libssl-dev openssl softhsm2 curl jq xxd libseccomp-dev swtpm swtpm-tools python3-cryptography tpm2-tools libtss2-tcti-cmd0 tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dpkg-dev groff-base systemd mmdebstrap libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients debian-archive-keyring ca-certificates)
 
 # fresh NAME: is this part of the cache there and of today's layout?
 fresh() {
