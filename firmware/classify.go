@@ -90,6 +90,16 @@ var knownCommands = map[uint32]known{
 	0x18c: {classJournal, 1}, // PolicyPassword
 }
 
+// makesKey tells whether a command may make an RSA key. Nothing else takes so long
+// that libtpms looks for a cancel.
+func makesKey(cmd []byte) bool {
+	switch commandCode(cmd) {
+	case 0x131, 0x153, 0x191: // CreatePrimary, Create, CreateLoaded
+		return true
+	}
+	return false
+}
+
 // needsExact tells whether a command, once it succeeded, makes every later
 // command of this TPM classFull, for good:
 //

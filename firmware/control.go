@@ -12,15 +12,21 @@ import (
 type running struct {
 	cancelTPM func()
 
-	mu   sync.Mutex
-	seq  uint64
-	busy bool
+	mu    sync.Mutex
+	seq   uint64 // last that began
+	busy  bool
+	early uint64 // canceled before it began; 0: none
 }
 
-func (r *running) begin(seq uint64) {
+// begin takes down that the command seq begins, and tells whether its cancel has
+// overtaken it: the two come by different ways, and a slot that is brought back
+// finds both waiting.
+func (r *running) begin(seq uint64) (canceled bool) {
 	r.mu.Lock()
-	r.seq, r.busy = seq, true
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	canceled = r.early == seq && seq != 0
+	r.seq, r.busy, r.early = seq, true, 0
+	return canceled
 }
 
 func (r *running) end() {
@@ -29,13 +35,17 @@ func (r *running) end() {
 	r.mu.Unlock()
 }
 
-// cancel cancels the command seq if it is the one that runs. Holding the lock
-// keeps the command's end, and so the next command, behind the cancel.
+// cancel cancels the command seq if it is the one that runs, or the next one.
+// Holding the lock keeps the command's end, and so the next command, behind the
+// cancel.
 func (r *running) cancel(seq uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.busy && r.seq == seq {
+	switch {
+	case r.busy && r.seq == seq:
 		r.cancelTPM()
+	case seq > r.seq:
+		r.early = seq
 	}
 }
 
@@ -46,6 +56,18 @@ func (r *running) cancelAny() {
 	if r.busy {
 		r.cancelTPM()
 	}
+}
+
+// execute runs a command. One that its cancel has overtaken is only answered, if it is
+// one that libtpms would cancel: it would not look for what came before.
+func (s *server) execute(sub *abi.Submission, payload []byte) (int, abi.Flags, error) {
+	s.meter.command(sub.Payload)
+	canceled := s.running.begin(sub.Seq)
+	defer s.running.end()
+	if canceled && makesKey(sub.Payload) {
+		return s.slot.refuseCanceled(sub.Seq, payload)
+	}
+	return s.slot.execute(sub.Seq, sub.Locality, sub.Payload, payload)
 }
 
 // serveControl answers the control channel until the driver closes it, or is

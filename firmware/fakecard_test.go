@@ -348,6 +348,27 @@ func (c *client) receive() (abi.Completion, bool) {
 	return done, true
 }
 
+// cancel cancels a command on the control channel.
+func (c *client) cancel(seq uint64) {
+	c.t.Helper()
+	msg := abi.AppendControl(nil, abi.Control{Op: abi.ControlCancel, Arg: seq})
+	if _, err := unix.Write(c.control, msg); err != nil {
+		c.t.Fatalf("cancel: %v", err)
+	}
+}
+
+// ping waits until the worker has obeyed all that came on the control channel.
+func (c *client) ping() {
+	c.t.Helper()
+	b := make([]byte, abi.ControlSize)
+	if _, err := unix.Write(c.control, abi.AppendControl(nil, abi.Control{Op: abi.ControlPing})); err != nil {
+		c.t.Fatalf("ping: %v", err)
+	}
+	if _, err := unix.Read(c.control, b); err != nil {
+		c.t.Fatalf("pong: %v", err)
+	}
+}
+
 func (c *client) ask(sub *abi.Submission) abi.Completion {
 	c.t.Helper()
 	c.send(sub)

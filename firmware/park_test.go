@@ -5,7 +5,10 @@ package firmware
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"testing"
+
+	"github.com/google/go-tpm/tpm2"
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/coproctest/tpmtest"
@@ -87,6 +90,62 @@ func TestParkWithQueued(t *testing.T) {
 	}
 	if got := k.tpm.PCR(10); got != want {
 		t.Errorf("PCR 10 = %x, want it extended ten times: %x", got, want)
+	}
+	l.end()
+}
+
+// TestCancelOvertakesQueued: a slot that is brought back finds a command and its cancel
+// waiting, and may read the cancel first. The command is canceled all the same, if
+// it is one that can be.
+func TestCancelOvertakesQueued(t *testing.T) {
+	c := newFakeCard(t)
+	c.create()
+	k := newClient(t)
+	l := c.open(k, nil)
+	k.greet(1)
+	k.tpm.Startup()
+	srk := k.tpm.CreateSRK()
+	l.park()
+	k.cancel(k.seq) // too late: it does nothing
+	var want tpmtest.Digest
+	for range 3 {
+		k.cancel(k.seq + 1)
+		l = c.open(k, resumed)
+		k.ping()
+		if _, err := tpmtest.RSAKeyCommand(srk, 3072).Execute(k.tpm); !errors.Is(err, tpm2.TPMRCCanceled) {
+			t.Errorf("canceled command: %v, want TPM_RC_CANCELED", err)
+		}
+		k.cancel(k.seq + 1)
+		k.ping()
+		k.tpm.Extend(10, "x") // nothing to cancel
+		want = tpmtest.Extended(want, "x")
+		l.park()
+	}
+	l = c.open(k, resumed)
+	if got := k.tpm.PCR(10); got != want {
+		t.Errorf("PCR 10 = %x, want %x", got, want)
+	}
+	l.end()
+}
+
+// TestCancelOfRecorded: a command that was done is answered as it was, though a cancel
+// comes before it is sent again.
+func TestCancelOfRecorded(t *testing.T) {
+	c := newFakeCard(t)
+	c.create()
+	k := newClient(t)
+	l := c.open(k, nil)
+	k.greet(1)
+	k.tpm.Startup()
+	cmd := command(0x131, 1, authPW, 0, 4, 0, 0, 0, 0) // refused, and that is on record
+	first := bytes.Clone(k.execute(bytes.Clone(cmd)).Payload)
+	l.park()
+	k.cancel(k.seq)
+	l = c.open(k, func(s *wire.Setup) { resumed(s); s.MinSeq = 0 }) // as after the card's death
+	k.ping()
+	done := k.ask(&abi.Submission{Op: abi.OpExecute, Seq: k.seq, Payload: bytes.Clone(cmd)})
+	if done.Flags != abi.FlagReplayed || !bytes.Equal(done.Payload, first) {
+		t.Errorf("command that was done: %x, flags %#x", done.Payload, done.Flags)
 	}
 	l.end()
 }

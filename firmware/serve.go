@@ -107,10 +107,7 @@ func (s *server) dispatch(sub *abi.Submission, payload []byte) (int, abi.Flags, 
 		return 0, 0, errNoSlot
 	}
 	if sub.Op == abi.OpExecute {
-		s.meter.command(sub.Payload)
-		s.running.begin(sub.Seq)
-		n, flags, err := s.slot.execute(sub.Seq, sub.Locality, sub.Payload, payload)
-		s.running.end()
+		n, flags, err := s.execute(sub, payload)
 		s.meter.response(payload[:n])
 		return n, flags, err
 	}

@@ -137,6 +137,26 @@ func TestCancelOnlyTheNamed(t *testing.T) {
 	}
 }
 
+// TestCancelOvertakes: a cancel that comes before its command waits for it, and for
+// no other.
+func TestCancelOvertakes(t *testing.T) {
+	r := &running{cancelTPM: func() { t.Error("a cancel reached the TPM") }}
+	r.cancel(2)
+	for _, c := range []struct {
+		seq  uint64
+		want bool
+	}{{2, true}, {2, false}, {3, false}, {5, false}} {
+		if got := r.begin(c.seq); got != c.want {
+			t.Errorf("command %d is canceled before it began: %t, want %t", c.seq, got, c.want)
+		}
+		r.end()
+		r.cancel(c.seq) // too late
+		if c.seq == 3 {
+			r.cancel(4) // which never comes
+		}
+	}
+}
+
 // TestControlChannel: pings are answered, garbage is not, and the end of file
 // ends it.
 func TestControlChannel(t *testing.T) {

@@ -127,6 +127,18 @@ func (s *slot) execute(seq uint64, locality uint8, cmd, resp []byte) (n int, fla
 	return n, 0, nil
 }
 
+// refuseCanceled is execute for a command that was canceled before it began. One that
+// is on record was done all the same.
+func (s *slot) refuseCanceled(seq uint64, resp []byte) (n int, flags abi.Flags, err error) {
+	n, err = s.recorded(seq, resp)
+	if n > 0 {
+		flags = abi.FlagReplayed
+	} else if err == nil {
+		n = putResponse(resp, rcCanceled)
+	}
+	return n, flags, err
+}
+
 // recorded gives the response to a number that is on record. 0 without an error: the
 // number is a new one, and may run.
 func (s *slot) recorded(seq uint64, resp []byte) (int, error) {

@@ -21,6 +21,7 @@ const (
 	rcInitialize    = 0x100 // TPM_RC_INITIALIZE
 	rcFailure       = 0x101 // TPM_RC_FAILURE
 	rcLocality      = 0x907 // TPM_RC_LOCALITY
+	rcCanceled      = 0x909 // TPM_RC_CANCELED
 	rcNVUnavailable = 0x923 // TPM_RC_NV_UNAVAILABLE
 )
 
