@@ -4,16 +4,12 @@ package attest
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/google/go-tpm/tpm2"
 
 	"hwvtpm/control/ca"
 	"hwvtpm/coproc/abi"
@@ -73,8 +69,8 @@ func (v *Verifier) ekStatement(b []byte, c *ekChain) (abi.Statement, []abi.EK, e
 
 // checkEK checks that the certified key is an endorsement key, and that the card said
 // that the slot has it.
-func (v *Verifier) checkEK(public []byte, c *ekChain, stated []abi.EK) error {
-	name, err := v.nameOfEK(public, c.ek())
+func checkEK(public []byte, c *ekChain, stated []abi.EK) error {
+	name, err := ekName(public, c.ek().PublicKey)
 	if err != nil {
 		return err
 	}
@@ -82,34 +78,6 @@ func (v *Verifier) checkEK(public []byte, c *ekChain, stated []abi.EK) error {
 		return fmt.Errorf("the card's statement does not have the key %x", name)
 	}
 	return nil
-}
-
-// ekName gives the Name of a public area, which is an endorsement key's and has the
-// certified key.
-func ekName(public []byte, cert *x509.Certificate) ([]byte, error) {
-	pub, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
-	if err != nil {
-		return nil, fmt.Errorf("its public area can't be read: %w", err)
-	}
-	if !bytes.Equal(tpm2.Marshal(pub), public) {
-		return nil, errors.New("something stands behind the end of its public area")
-	}
-	a := pub.ObjectAttributes
-	if !a.Restricted || !a.Decrypt || a.SignEncrypt || !a.FixedTPM || !a.FixedParent || !a.SensitiveDataOrigin {
-		return nil, errors.New("its attributes are not an endorsement key's: restricted, decrypt, fixedTPM, fixedParent, sensitiveDataOrigin")
-	}
-	name, err := tpm2.ObjectName(pub)
-	if err != nil {
-		return nil, fmt.Errorf("it has no name: %w", err)
-	}
-	key, err := tpm2.Pub(*pub)
-	if err != nil {
-		return nil, fmt.Errorf("its key can't be read: %w", err)
-	}
-	if same, ok := key.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(cert.PublicKey) {
-		return nil, errors.New("its certificate is for another key")
-	}
-	return name.Buffer, nil
 }
 
 // checkCard opens the quote by which the host's TPM binds the card.

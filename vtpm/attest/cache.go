@@ -32,7 +32,6 @@ type Cache struct {
 	lists      *memo[signature, struct{}]
 	quotes     *memo[digest, *quote]
 	statements *memo[digest, abi.Statement]
-	names      *memo[digest, []byte]
 	logs       *memo[digest, *bootLog]
 }
 
@@ -52,7 +51,7 @@ func NewCache() *Cache {
 	return &Cache{
 		chains: newMemo[chainKey, *proven](cachedChains), lists: newMemo[signature, struct{}](cachedLists),
 		quotes: newMemo[digest, *quote](cachedBindings), statements: newMemo[digest, abi.Statement](cachedBindings),
-		names: newMemo[digest, []byte](cachedBindings), logs: newMemo[digest, *bootLog](cachedLogs),
+		logs: newMemo[digest, *bootLog](cachedLogs),
 	}
 }
 
@@ -223,22 +222,6 @@ func (v *Verifier) signedStatement(b []byte, c *ekChain, kind abi.StatementType)
 		v.Cache.statements.put(k, st)
 	}
 	return st, err
-}
-
-// nameOfEK is ekName.
-func (v *Verifier) nameOfEK(public []byte, cert *x509.Certificate) ([]byte, error) {
-	if v.Cache == nil {
-		return ekName(public, cert)
-	}
-	k := digestParts(public, cert.RawSubjectPublicKeyInfo)
-	if name, known := v.Cache.names.get(k); known {
-		return name, nil
-	}
-	name, err := ekName(public, cert)
-	if err == nil {
-		v.Cache.names.put(k, name)
-	}
-	return name, err
 }
 
 // replayed is replay.

@@ -97,6 +97,16 @@ func Parse(text []byte) (*Evidence, error) {
 	return e, nil
 }
 
+func (e *Evidence) log(path string) *Bytes {
+	switch {
+	case path == "vm.log":
+		return &e.VM.Log
+	case path == "host.log" && e.Host != nil:
+		return &e.Host.Log
+	}
+	return nil
+}
+
 // ParseMachine reads the machine's layer alone, as a guest hands it to its host: the
 // member vm of evidence. It is as strict as Parse.
 func ParseMachine(text []byte) (*Machine, error) {
@@ -111,6 +121,13 @@ func ParseMachine(text []byte) (*Machine, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+func (m *Machine) log(path string) *Bytes {
+	if path != "log" {
+		return nil
+	}
+	return &m.Log
 }
 
 // Marshal writes evidence, indented.

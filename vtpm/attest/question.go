@@ -2,7 +2,10 @@
 
 package attest
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Question is what a verifier is asked over a wire: evidence, the nonce that it is to
 // answer, and a policy, which may be missing.
@@ -10,6 +13,14 @@ type Question struct {
 	Evidence *Evidence `json:"evidence"`
 	Nonce    Bytes     `json:"nonce"`
 	Policy   *Policy   `json:"policy,omitempty"`
+}
+
+func (q *Question) log(path string) *Bytes {
+	inside, ours := strings.CutPrefix(path, "evidence.")
+	if !ours || q.Evidence == nil {
+		return nil
+	}
+	return q.Evidence.log(inside)
 }
 
 // ParseQuestion reads a question, as strictly as Parse reads evidence. Errors are

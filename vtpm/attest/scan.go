@@ -5,6 +5,7 @@ package attest
 import (
 	"bytes"
 	"fmt"
+	"strings"
 )
 
 // scan goes over JSON for what encoding/json lets pass: names that come twice or are
@@ -17,6 +18,15 @@ type scan struct {
 	text  []byte
 	at    int
 	stack []scope
+	logs  []logText
+}
+
+// logText is where an event log stands in a text, between its quotation marks. Logs are
+// most of evidence, and encoding/json calls a function for each character of a string,
+// twice: see decode.
+type logText struct {
+	path     string // names of the members that lead to it, such as "vm.log"
+	from, to int
 }
 
 // Bounds of what is scanned. No object of evidence or of a policy has more members
@@ -33,15 +43,15 @@ type scope struct {
 	names  [][]byte // of the object
 }
 
-// walk scans a whole text.
-func walk(text []byte) error {
+// walk scans a whole text, and tells where its event logs are.
+func walk(text []byte) ([]logText, error) {
 	s := &scan{text: text}
 	for ; s.at < len(text); s.at++ {
 		if err := s.step(text[s.at]); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return s.logs, nil
 }
 
 // step goes past one character, or a string.
@@ -92,11 +102,28 @@ func (s *scan) pass() error {
 		i++
 	}
 	top := s.top()
-	if top == nil || !top.key {
+	switch {
+	case top == nil:
+		return nil
+	case !top.key:
+		s.value(start)
 		return nil
 	}
 	top.key = false
 	return top.name(s.text[start:s.at])
+}
+
+// value looks at a string that is no name. Of event logs it remembers those that mean
+// what they are written as.
+func (s *scan) value(start int) {
+	if s.top().member() != "log" || bytes.IndexByte(s.text[start:s.at], '\\') >= 0 {
+		return
+	}
+	path := make([]string, 0, maxDepth)
+	for i := range s.stack {
+		path = append(path, s.stack[i].member())
+	}
+	s.logs = append(s.logs, logText{strings.Join(path, "."), start, s.at})
 }
 
 // escaped says whether what comes behind a text is escaped: an odd number of
@@ -116,6 +143,14 @@ func plain(name []byte) bool {
 		}
 	}
 	return len(name) > 0
+}
+
+// member is the object's member that the scan is at, and empty in an array.
+func (s *scope) member() string {
+	if len(s.names) == 0 {
+		return ""
+	}
+	return string(s.names[len(s.names)-1])
 }
 
 func (s *scope) name(name []byte) error {

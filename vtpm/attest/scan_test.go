@@ -5,6 +5,8 @@ package attest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -54,6 +56,12 @@ func tokens(text []byte) bool {
 	}
 }
 
+// passes says whether the scan lets a text pass.
+func passes(text []byte) bool {
+	_, err := walk(text)
+	return err == nil
+}
+
 // Of all that is JSON, the scan lets pass what the tokens do; but names that are
 // written with escapes, which it refuses.
 func agree(t *testing.T, text []byte) {
@@ -61,7 +69,7 @@ func agree(t *testing.T, text []byte) {
 	if !json.Valid(text) {
 		return
 	}
-	got, want := walk(text) == nil, tokens(text)
+	got, want := passes(text), tokens(text)
 	if got != want && (got || !bytes.ContainsRune(text, '\\')) {
 		t.Errorf("walk passes %.200q: %v, tokens: %v", text, got, want)
 	}
@@ -77,7 +85,7 @@ func TestScan(t *testing.T) {
 		strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth):     true,
 		strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1): false,
 	} {
-		if got := walk([]byte(text)) == nil; got != want || !json.Valid([]byte(text)) {
+		if got := passes([]byte(text)); got != want || !json.Valid([]byte(text)) {
 			t.Errorf("walk passes %q: %v, want %v", text, got, want)
 		}
 		agree(t, []byte(text))
@@ -93,7 +101,7 @@ func TestScan(t *testing.T) {
 	for i := range maxMembers + 1 {
 		many.WriteString(`"m` + strings.Repeat("x", i) + `":1,`)
 	}
-	if walk([]byte(many.String()+`"z":1}`)) == nil {
+	if passes([]byte(many.String() + `"z":1}`)) {
 		t.Error("an object of too many members is read")
 	}
 }
@@ -119,5 +127,46 @@ func TestBytes(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &b); err == nil {
 			t.Errorf("%s is read: %q", text, b)
 		}
+	}
+}
+
+// unlogged is evidence of which encoding/json gets all of the text.
+type unlogged Evidence
+
+// Logs that encoding/json does not see are read as if it did, but for those in a place
+// where there is none: decode refuses them, and otherwise check does.
+func sameLogs(t *testing.T, text []byte) {
+	t.Helper()
+	var got Evidence
+	var want unlogged
+	err, slow := decode(text, &got), decode(text, &want)
+	if (err == nil) != (slow == nil) && (err == nil || (*Evidence)(&want).check() == nil) {
+		t.Fatalf("%.200q: %v, by encoding/json: %v", text, err, slow)
+	}
+	if err == nil && !reflect.DeepEqual(got, Evidence(want)) {
+		t.Errorf("%.200q is read as %+v, by encoding/json as %+v", text, got, want)
+	}
+}
+
+func TestLogs(t *testing.T) {
+	for text, want := range map[string]bool{
+		`{"vm":{"log":"AAAA"},"host":{"log":"BBBB"}}`: true, `{"host":{"log":"BBBB"},"vm":{"log":"AAAA"}}`: true,
+		`{"vm":{"log":"AA\/A"},"host":{"log":""}}`: true, `{"vm":{"pcrs":{},"log":"////"}}`: true,
+		`{"vm":{"log":"AAA"}}`: false, `{"vm":{"log":"AAB="}}`: false, "{\"vm\":{\"log\":\"AA\nAA\"}}": false,
+		`{"vm":{"log":"null"}}`: true, `{"vm":{"log":"é"}}`: false, `{"vm":{"log":7}}`: false, `{"vm":{"log":["AAAA"]}}`: false,
+		`{"log":"AAAA"}`: false, `{"binding":{"log":"AAAA"}}`: false, `{"vm":{"quote":{"log":"AAAA"}}}`: false,
+		`{"vm":{"pcrs":{"vm":{"log":"aaaa"}}}}`: false, `{"vm":{"log":"AAAA"},"vm":{"log":"BBBB"}}`: false,
+		`{"vm":{"log":"AAAA","log":"AAAA"}}`: false, `[{"vm":{"log":"AAAA"}}]`: false, `{"vm":{"log":"AAAA}}`: false,
+		`{"vm":["log","AAAA"]}`: false, `{"vm":{"log":"AAAA"}}"`: false, `{"vm":{"log":"AAAA"}} "log":"AAAA"`: false,
+	} {
+		var ev Evidence
+		if err := decode([]byte(text), &ev); (err == nil) != want {
+			t.Errorf("%s: %v, want it to be read: %v", text, err, want)
+		}
+		sameLogs(t, []byte(text))
+	}
+	q, err := ParseQuestion([]byte(`{"evidence":{"vm":{"log":"AAAA"}},"nonce":"","policy":{"vm":{"log":"AAAA"}}}`))
+	if !errors.Is(err, ErrFormat) {
+		t.Errorf("a policy with a log for its log: %+v, %v", q, err)
 	}
 }

@@ -68,19 +68,57 @@ func (h *Hex) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// logged is what has event logs: log gives the place of the one of a path, or nil.
+type logged interface{ log(path string) *Bytes }
+
 // decode reads one JSON value strictly: the names of the type and no other, each
 // once and in the case they are written in, and nothing behind the end.
+//
+// Of what has event logs, encoding/json is given the text without them. That reads as
+// the whole does, since only base64 was taken out between two quotation marks.
 func decode(text []byte, v any) error {
-	if err := walk(text); err != nil {
+	logs, err := walk(text)
+	if err != nil {
 		return err
 	}
-	dec := json.NewDecoder(bytes.NewReader(text))
+	at, has := v.(logged)
+	rest := text
+	if has {
+		rest = withoutLogs(text, logs)
+	}
+	dec := json.NewDecoder(bytes.NewReader(rest))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
 		return fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	if rest := bytes.TrimLeft(text[dec.InputOffset():], " \t\r\n"); len(rest) != 0 {
+	if behind := bytes.TrimLeft(rest[dec.InputOffset():], " \t\r\n"); len(behind) != 0 {
 		return fmt.Errorf("%w: something stands behind the end", ErrFormat)
 	}
+	if !has {
+		return nil
+	}
+	for _, l := range logs {
+		place := at.log(l.path)
+		if place == nil {
+			return fmt.Errorf("%w: a log where there is none", ErrFormat)
+		}
+		if err := place.decode(text[l.from:l.to]); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// withoutLogs is a text in which the logs are empty.
+func withoutLogs(text []byte, logs []logText) []byte {
+	if len(logs) == 0 {
+		return text
+	}
+	var rest []byte
+	end := 0
+	for _, l := range logs {
+		rest = append(rest, text[end:l.from]...)
+		end = l.to
+	}
+	return append(rest, text[end:]...)
 }

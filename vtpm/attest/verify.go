@@ -179,7 +179,7 @@ func (j *judgement) binding() {
 		r.add(ClaimStatement, true, fmt.Sprintf("the coprocessor vouches for the %d endorsement keys of its slot %s", len(eks), slot), err)
 	}
 	if r.ready(ClaimEK, true, ClaimStatement) {
-		if r.add(ClaimEK, true, "the certified EK is one of the slot's", j.checkEK(b.EKPublic, j.ek, j.eks)) {
+		if r.add(ClaimEK, true, "the certified EK is one of the slot's", checkEK(b.EKPublic, j.ek, j.eks)) {
 			r.Slot = slot
 		}
 	}
