@@ -5,6 +5,8 @@ package vhostuser
 import (
 	"errors"
 	"fmt"
+
+	"hwvtpm/internal/memfault"
 )
 
 // Sentinels. Test for them with errors.Is.
@@ -22,7 +24,7 @@ var (
 	ErrNoChannel = errors.New("no channel to the front-end")
 	// ErrMemoryFault: shared memory vanished under us, mostly because the
 	// front-end truncated the file behind it.
-	ErrMemoryFault = errors.New("shared memory fault")
+	ErrMemoryFault = memfault.Err
 )
 
 // Error is the one error type of this package: what failed while which

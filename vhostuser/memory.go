@@ -32,7 +32,7 @@ var (
 )
 
 // mapShared maps size bytes at offset off of f, shared and writable. The file
-// must be that long now; it can still be truncated later, see fault.go. f is
+// must be that long now; it can still be truncated later, see memfault. f is
 // not taken over, and not needed after the call.
 func mapShared(f *fd, off, size uint64) (*sharedMap, error) {
 	if size == 0 || off > math.MaxInt64 || size > math.MaxInt64-off {

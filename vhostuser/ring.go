@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"hwvtpm/internal/memfault"
 	"hwvtpm/virtqueue"
 )
 
@@ -108,7 +109,7 @@ func (r *ring) setMemory(m *virtqueue.Memory) {
 		if r.broken != nil || !r.liesIn(m) {
 			return
 		}
-		if err := catchFault(func() error { return r.queue.SetMemory(m) }); err != nil {
+		if err := memfault.Catch(func() error { return r.queue.SetMemory(m) }); err != nil {
 			r.breakLocked(err)
 			return
 		}

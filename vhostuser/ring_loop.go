@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/memfault"
 )
 
 // step is what the ring goroutine does next.
@@ -24,7 +26,7 @@ const (
 // there may have gone to an earlier session of this or another back-end.
 func (r *ring) run() {
 	defer close(r.done)
-	defer faultsAsPanics()()
+	defer memfault.Arm()()
 	for {
 		switch r.fetch() {
 		case stepHandle:
@@ -67,7 +69,7 @@ func (r *ring) fetch() step {
 // that wish has not kicked. If the second look finds nothing although
 // EnableKick promised work, the driver plays games, and may kick.
 func (r *ring) popLocked() (ok bool, err error) {
-	defer recoverFault(&err)
+	defer memfault.Recover(&err)
 	if ok, err = r.queue.Pop(&r.chain); err != nil {
 		return false, err
 	}
@@ -130,7 +132,7 @@ func (r *ring) complete(written uint32) bool {
 }
 
 func (r *ring) pushLocked(written uint32) (err error) {
-	defer recoverFault(&err)
+	defer memfault.Recover(&err)
 	result := r.req.Out[:min(uint64(written), uint64(len(r.req.Out)))]
 	if len(result) > 0 {
 		if _, err := r.chain.WriteAt(r.queue, result, 0); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"hwvtpm/internal/memfault"
 	"hwvtpm/virtqueue"
 )
 
@@ -58,7 +59,7 @@ func newSession(ctx context.Context, cfg *Config, c *conn, log hclog.Logger, ch 
 // something breaks. All rings have stopped and all descriptors and mappings
 // are released when it returns; only the socket is the caller's.
 func (s *session) serve() error {
-	defer faultsAsPanics()()
+	defer memfault.Arm()()
 	defer s.teardown()
 	var m message
 	for {

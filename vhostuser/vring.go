@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"hwvtpm/internal/memfault"
 	"hwvtpm/virtqueue"
 )
 
@@ -101,7 +102,7 @@ func (s *session) start(v *vring) error {
 	var queue *virtqueue.Queue
 	var inflight *inflightQueue
 	var cfg virtqueue.Config
-	err := catchFault(func() (err error) {
+	err := memfault.Catch(func() (err error) {
 		if inflight, err = s.openInflight(v); err != nil {
 			return err
 		}

@@ -5,14 +5,13 @@ package board
 import (
 	"errors"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/abi/vfiouser"
+	"hwvtpm/internal/memfault"
 )
 
 // maxRanges bounds what a client can map: behind a virtual IOMMU each page
@@ -151,23 +150,7 @@ func (m *memory) publish(address uint64, b []byte, last int, word uint32) error 
 }
 
 // touch runs f, which uses mapped memory. The client can make its file shorter
-// at any time: the fault (SIGBUS) is an error then, not the end of the card.
-func touch(f func()) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		r := recover()
-		if r == nil {
-			return
-		}
-		fault, ok := r.(interface {
-			runtime.Error
-			Addr() uintptr
-		})
-		if !ok {
-			panic(r)
-		}
-		err = fmt.Errorf("%w: %w", errNoMemory, fault)
-	}()
-	f()
-	return nil
+// at any time: that is an error then, not the end of the card.
+func touch(f func()) error {
+	return memfault.Catch(func() error { f(); return nil })
 }

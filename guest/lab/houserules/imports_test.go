@@ -26,6 +26,7 @@ type room struct {
 var (
 	sys   = "golang.org/x/sys"
 	socks = "internal/unixsock"
+	gone  = "internal/memfault"
 	log   = "github.com/hashicorp/go-hclog"
 	gotpm = "github.com/google/go-tpm"
 	prom  = []string{"github.com/prometheus/common", "github.com/prometheus/client_model"}
@@ -36,11 +37,11 @@ var (
 var rooms = map[string]room{
 	"internal":  {modules: []string{sys}},
 	"virtqueue": {modules: []string{sys}},
-	"vhostuser": {own: []string{"virtqueue", socks}, modules: []string{sys, log}},
+	"vhostuser": {own: []string{"virtqueue", socks, gone}, modules: []string{sys, log}},
 	"qmp":       {own: []string{socks}, modules: []string{sys, log, "github.com/digitalocean/go-qemu"}},
-	"coproc":    {own: []string{socks}, modules: []string{sys, log}, forTests: []string{gotpm}},
+	"coproc":    {own: []string{socks, gone}, modules: []string{sys, log}, forTests: []string{gotpm}},
 	"vtpm":      {own: []string{"virtqueue", "coproc", "qmp", socks}, modules: []string{sys, log, gotpm}, forTests: []string{"vhostuser", "control"}},
-	"firmware":  {own: []string{"coproc/abi", socks}, modules: []string{sys, log}, forTests: []string{gotpm, "coproc/coproctest"}},
+	"firmware":  {own: []string{"coproc/abi", socks, gone}, modules: []string{sys, log}, forTests: []string{gotpm, "coproc/coproctest"}},
 	"control": {own: []string{"coproc/metrics", "vtpm/attest", "vtpm/bundle"}, modules: []string{sys, log, gotpm, "github.com/google/go-attestation", "go.etcd.io/bbolt"},
 		forTests: []string{"coproc"}},
 	"packaging": {},

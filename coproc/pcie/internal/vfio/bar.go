@@ -5,10 +5,10 @@ package vfio
 import (
 	"encoding/binary"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/memfault"
 )
 
 // BAR is a memory BAR. What the kernel lets a process map is accessed there,
@@ -101,22 +101,10 @@ func (b *BAR) Close() {
 
 // touch runs f, which accesses a BAR. While its memory decoding is off, or the
 // function is in a deep sleep, the kernel answers an access with SIGBUS.
-func touch(f func()) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		r := recover()
-		if r == nil {
-			return
-		}
-		fault, ok := r.(interface {
-			runtime.Error
-			Addr() uintptr
-		})
-		if !ok {
-			panic(r)
-		}
-		err = fmt.Errorf("function takes no access to its BAR: %w", fault)
-	}()
-	f()
+func touch(f func()) error {
+	err := memfault.Catch(func() error { f(); return nil })
+	if err != nil {
+		return fmt.Errorf("function takes no access to its BAR: %w", err)
+	}
 	return nil
 }
