@@ -39,6 +39,35 @@ func Receive(c *net.UnixConn, b, oob []byte) (n int, fds []int, err error) {
 	return n, fds, nil
 }
 
+// ReceiveFrame receives a message of a stream: it fills head, then what body gives,
+// which may look at head. oob is room for the descriptors of one packet; those that came
+// with the head are the caller's, and with an error there are none. io.EOF: the peer
+// hung up before the first byte; io.ErrUnexpectedEOF: later.
+func ReceiveFrame(c *net.UnixConn, head, oob []byte, body func() ([]byte, error)) (fds []int, err error) {
+	defer func() {
+		if err != nil {
+			CloseAll(fds)
+			fds = nil
+		}
+	}()
+	for got := 0; got < len(head); {
+		n, more, err := Receive(c, head[got:], oob)
+		fds = append(fds, more...)
+		if err != nil {
+			return fds, EOF(err, got > 0)
+		}
+		got += n
+	}
+	b, err := body()
+	if err != nil {
+		return fds, err
+	}
+	if _, err := io.ReadFull(c, b); err != nil {
+		return fds, EOF(err, true)
+	}
+	return fds, nil
+}
+
 // Rights gives all descriptors in control data, which the kernel wrote: a peer
 // cannot forge it. Those that it gives are the caller's, also with an error.
 func Rights(oob []byte) ([]int, error) {

@@ -81,6 +81,56 @@ func TestDescriptorsArriveAndWork(t *testing.T) {
 	}
 }
 
+// TestReceiveFrame: descriptors that come with any byte of the head arrive, or are
+// closed.
+func TestReceiveFrame(t *testing.T) {
+	r, w := pipe(t)
+	a, b := pair(t, unix.SOCK_STREAM)
+	head, body, refused := make([]byte, 2), make([]byte, 2), errors.New("refused")
+	receive := func() ([]int, error) {
+		return ReceiveFrame(b, head, make([]byte, Space(1)), func() ([]byte, error) {
+			if head[0] == 'x' {
+				return nil, refused
+			}
+			return body, nil
+		})
+	}
+	for _, part := range []string{"a", "bc", "d"} {
+		if err := Send(a, []byte(part), int(w.Fd())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fds, err := receive()
+	if err != nil || string(head)+string(body) != "abcd" || len(fds) != 2 {
+		t.Fatalf("ReceiveFrame = %q, %q, %d descriptors, %v", head, body, len(fds), err)
+	}
+	CloseAll(fds)
+
+	for _, tc := range []struct {
+		part string
+		want error
+	}{{"xy", refused}, {"ab", io.ErrUnexpectedEOF}, {"", io.EOF}} {
+		if tc.part != "" {
+			if err := Send(a, []byte(tc.part), int(w.Fd())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if tc.want != refused {
+			a.CloseWrite()
+		}
+		if fds, err := receive(); err != tc.want || fds != nil {
+			t.Errorf("ReceiveFrame of %q = %v, %v, want %v", tc.part, fds, err, tc.want)
+		}
+	}
+	w.Close() // the last one, if none is left behind
+	if err := r.SetReadDeadline(time.Now().Add(hang)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(head); err != io.EOF {
+		t.Errorf("the pipe's other end is open: %v", err)
+	}
+}
+
 func TestMoreThanThereIsRoomForIsAnError(t *testing.T) {
 	r, w := pipe(t)
 	a, b := pair(t, unix.SOCK_SEQPACKET)

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"time"
 
@@ -75,17 +74,12 @@ func (c *Conn) Recv() (Message, error) {
 		return Message{}, err
 	}
 	head := make([]byte, 12)
-	n, fds, err := unixsock.Receive(c.Sock, head, make([]byte, unixsock.Space(8)))
-	if err != nil {
-		unixsock.CloseAll(fds)
-		return Message{}, unixsock.EOF(err, false)
-	}
-	if _, err := io.ReadFull(c.Sock, head[n:]); err != nil {
-		return Message{}, err
-	}
-	m := Message{Request: vhostuser.Request(order.Uint32(head)), Flags: order.Uint32(head[4:]), FDs: fds}
-	m.Body = make([]byte, order.Uint32(head[8:]))
-	_, err = io.ReadFull(c.Sock, m.Body)
+	var m Message
+	fds, err := unixsock.ReceiveFrame(c.Sock, head, make([]byte, unixsock.Space(8)), func() ([]byte, error) {
+		m.Body = make([]byte, order.Uint32(head[8:]))
+		return m.Body, nil
+	})
+	m.Request, m.Flags, m.FDs = vhostuser.Request(order.Uint32(head)), order.Uint32(head[4:]), fds
 	return m, err
 }
 

@@ -5,7 +5,6 @@ package vfiouser
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 
 	"hwvtpm/internal/unixsock"
@@ -52,43 +51,24 @@ func newConn(sock *net.UnixConn) *conn {
 }
 
 // receive fills m with the next message. The header is read alone, because
-// descriptors come with its first byte; they are owned by m before anything
-// else is looked at, and closed here on every error. io.EOF means that the
-// peer hung up between two messages.
-func (c *conn) receive(m *message) (err error) {
+// descriptors come with its first byte. With an error m has none. io.EOF means that
+// the peer hung up between two messages.
+func (c *conn) receive(m *message) error {
 	m.fds, m.body = nil, nil
-	defer func() {
-		if err != nil {
-			m.closeFDs()
+	fds, err := unixsock.ReceiveFrame(c.sock, c.head[:], c.oob, func() (_ []byte, err error) {
+		if m.header, err = parseHeader(c.head[:]); err != nil {
+			return nil, err
 		}
-	}()
-	for got := 0; got < headerSize; {
-		n, err := c.receiveSome(m, c.head[got:])
-		if err != nil {
-			return unixsock.EOF(err, got > 0)
-		}
-		got += n
-	}
-	if m.header, err = parseHeader(c.head[:]); err != nil {
-		return err
-	}
-	m.body = c.body[:m.size-headerSize]
-	if _, err := io.ReadFull(c.sock, m.body); err != nil {
-		return unixsock.EOF(err, true)
-	}
-	return nil
-}
-
-// receiveSome reads part of a header and the descriptors that come with it.
-func (c *conn) receiveSome(m *message, b []byte) (int, error) {
-	n, fds, err := unixsock.Receive(c.sock, b, c.oob)
+		m.body = c.body[:m.size-headerSize]
+		return m.body, nil
+	})
 	for _, n := range fds {
 		m.fds = append(m.fds, &FD{n})
 	}
-	if errors.Is(err, unixsock.ErrTruncated) || len(m.fds) > maxFDs {
-		err = fmt.Errorf("more than %d descriptors with a message: %w", maxFDs, ErrProtocol)
+	if errors.Is(err, unixsock.ErrTruncated) {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
-	return n, err
+	return err
 }
 
 // send writes a message whose body is in two parts, with descriptors that the
