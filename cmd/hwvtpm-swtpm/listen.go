@@ -24,7 +24,7 @@ func (c *channel) open() (*arrivals, error) {
 		ln, err := net.Listen("tcp", c.address)
 		return &arrivals{listener: ln}, err
 	case c.network == "unix":
-		ln, err := c.listenUnix()
+		ln, err := unixsock.ListenAs(unixsock.Stream, c.address, c.mode, c.uid, c.gid)
 		if err != nil {
 			return nil, err
 		}
@@ -45,21 +45,6 @@ func (c *channel) open() (*arrivals, error) {
 		return nil, fmt.Errorf("descriptor %d: %w", c.connected, err)
 	}
 	return &arrivals{conn: conn}, nil
-}
-
-// listenUnix makes the socket. One that a dead process left is replaced.
-func (c *channel) listenUnix() (net.Listener, error) {
-	ln, err := unixsock.Listen(unixsock.Stream, c.address, 0) // nobody gets in before mode and owner are right
-	if err != nil {
-		return nil, err
-	}
-	if c.uid >= 0 || c.gid >= 0 {
-		err = os.Chown(c.address, c.uid, c.gid)
-	}
-	if err = errors.Join(err, os.Chmod(c.address, c.mode)); err != nil {
-		return nil, errors.Join(err, ln.Close())
-	}
-	return ln, nil
 }
 
 // errNoMore: the one connection that there was has been taken.

@@ -4,7 +4,6 @@ package gates
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -47,15 +46,9 @@ type Gate struct {
 // Open makes a socket, in place of one that a dead process left, and serves it until
 // Close.
 func Open(cfg Config) (*Gate, error) {
-	ln, err := unixsock.Listen(unixsock.Stream, cfg.Path, cfg.Mode)
+	ln, err := unixsock.ListenAs(unixsock.Stream, cfg.Path, cfg.Mode, -1, cfg.GID)
 	if err != nil {
 		return nil, err
-	}
-	if cfg.GID >= 0 {
-		if err := os.Lchown(cfg.Path, -1, cfg.GID); err != nil {
-			ln.Close()
-			return nil, fmt.Errorf("group of the socket: %w", err)
-		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &Gate{cfg: cfg, ln: ln, cancel: cancel}
