@@ -103,6 +103,10 @@ var policyAttacks = []attack{
 		a.v.Policy.VM.SecureBoot = true
 	}, []Name{ClaimPolicyVM}},
 	{"log is asked for and not there", func(a *attempt) { a.v.Policy.VM.Log = true }, nil},
+	{"host must quote more, and is left out", func(a *attempt) {
+		a.v.Policy.Modes, a.v.Policy.Host.Quoted = []Mode{ModeOff}, []int{14}
+		a.ev.PCRMap, a.ev.Host, a.ev.Binding.Health = ModeOff, nil, nil
+	}, nil},
 	{"firmware of the card is not allowed", func(a *attempt) {
 		a.v.Policy.Card.Firmware = []Hex{make(Hex, 32)}
 	}, []Name{ClaimPolicyCard}},

@@ -97,13 +97,23 @@ func touched(mrs []register.MR, events []tcg.Event, b *bank) error {
 	return nil
 }
 
-// best is the strongest bank that the log leads to.
-func (l *bootLog) best() string { return l.banks[len(l.banks)-1] }
-
-// parseSecureBoot says whether the log shows that UEFI Secure Boot was on, by
-// go-eventlog's rules: an error is a log that shows neither.
+// parseSecureBoot says whether the log shows that UEFI Secure Boot was on, in each bank
+// stronger than SHA-1 that it leads to: there may be one that the firmware did not
+// measure into, and then anybody could, afterwards. An error is a log that shows neither.
 func (l *bootLog) parseSecureBoot() (bool, error) {
-	events := l.events[l.best()]
+	for _, name := range l.banks {
+		if !bankNamed(name).strong() {
+			continue
+		}
+		if on, err := secureBoot(l.events[name]); err != nil || !on {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// secureBoot judges the events of one bank by go-eventlog's rules.
+func secureBoot(events []tcg.Event) (bool, error) {
 	for _, e := range events {
 		// go-eventlog gives up the process on a type without a name.
 		if _, known := tcg.EventType(e.Type).KnownName(); !known && (e.Index == 2 || e.Index == 7) {

@@ -71,6 +71,14 @@ func TestParsePolicyIsStrict(t *testing.T) {
 		"short aggregate":    `{"version":1,"host":{"boot-aggregates":["00"]}}`,
 		"short measurement":  `{"version":1,"card":{"firmware":["00"]}}`,
 		"string for boolean": `{"version":1,"revocation":"yes"}`,
+		"no mode":            `{"version":1,"modes":[]}`,
+		"no machine":         `{"version":1,"machines":[]}`,
+		"no host":            `{"version":1,"hosts":[]}`,
+		"no card":            `{"version":1,"cards":[]}`,
+		"no bank":            `{"version":1,"vm":{"pcrs":{}}}`,
+		"no bank's events":   `{"version":1,"host":{"events":{}}}`,
+		"no aggregate":       `{"version":1,"vm":{"boot-aggregates":[]}}`,
+		"no firmware":        `{"version":1,"card":{"firmware":[]}}`,
 	} {
 		if p, err := ParsePolicy([]byte(text)); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %+v, %v, want ErrFormat", name, p, err)

@@ -42,14 +42,16 @@ type LayerPolicy struct {
 	// bank of the policy that is stronger than SHA-1 must be quoted.
 	PCRs map[string]map[string][]Hex `json:"pcrs,omitempty"`
 	// Events has allowed digests of events, by bank and PCR of 0-7: all that the log
-	// says was measured into that PCR must be among them.
+	// says was measured into that PCR must be among them, and if any are allowed,
+	// there must be one. In a bank that is quoted each PCR that stands here must be.
 	Events map[string]map[string][]Hex `json:"events,omitempty"`
 	// BootAggregates are allowed values of SHA-256 over PCR 0-9 of the SHA-256 bank:
 	// the boot_aggregate of Linux' IMA.
 	BootAggregates []Hex `json:"boot-aggregates,omitempty"`
 	// Log asks for an event log that leads to the quoted values.
 	Log bool `json:"log,omitempty"`
-	// SecureBoot asks for a log that shows that UEFI Secure Boot was on.
+	// SecureBoot asks for a log that shows that UEFI Secure Boot was on, in each bank
+	// stronger than SHA-1 that it leads to.
 	SecureBoot bool `json:"secure-boot,omitempty"`
 }
 
@@ -91,6 +93,9 @@ func (p *Policy) check() error {
 	if p.Version != Version {
 		return fmt.Errorf("%w: version %d, not %d", ErrFormat, p.Version, Version)
 	}
+	if vacant(p.Modes) || vacant(p.Machines) || vacant(p.Hosts) || vacant(p.Cards) || vacant(p.Card.Firmware) {
+		return errEmpty
+	}
 	for _, m := range p.Modes {
 		if m != ModeMap && m != ModeEvidence && m != ModeOff {
 			return fmt.Errorf("%w: no mode is called %.20q", ErrFormat, m)
@@ -109,7 +114,16 @@ func (p *Policy) check() error {
 	return nil
 }
 
+// errEmpty is for what would allow everything, and looks as if it allowed nothing.
+var errEmpty = fmt.Errorf("%w: an empty list or table, which would ask for nothing: leave it out", ErrFormat)
+
+// vacant says whether a list is there and has nothing.
+func vacant[T any](list []T) bool { return list != nil && len(list) == 0 }
+
 func (l *LayerPolicy) check() error {
+	if vacant(l.Quoted) || vacant(l.BootAggregates) {
+		return errEmpty
+	}
 	for _, n := range l.Quoted {
 		if n < 0 || n > maxPCR {
 			return fmt.Errorf("%w: %d is no PCR", ErrFormat, n)
@@ -137,6 +151,9 @@ func (l *LayerPolicy) check() error {
 
 // checkTable refuses what would never be compared, and so would allow everything.
 func checkTable(table map[string]map[string][]Hex) error {
+	if table != nil && len(table) == 0 {
+		return errEmpty
+	}
 	for name, pcrs := range table {
 		b := bankNamed(name)
 		if b == nil || len(pcrs) == 0 {
@@ -165,6 +182,9 @@ func (p *Policy) modes() []Mode {
 }
 
 func (l *LayerPolicy) wantsLog() bool { return l.Log || l.SecureBoot || len(l.Events) > 0 }
+
+// asks says whether there has to be such a layer.
+func (l *LayerPolicy) asks() bool { return !l.empty() || l.wantsLog() || len(l.Quoted) > 0 }
 
 // empty says whether nothing is asked for beyond what every evidence has.
 func (l *LayerPolicy) empty() bool {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"hwvtpm/coproc/abi"
@@ -76,7 +77,7 @@ func (l *LayerPolicy) judgeAggregate(values PCRs, _ *bootLog) error {
 
 // judgeEvents wants one of the policy's strong banks to be replayed, and judges all
 // that are.
-func (l *LayerPolicy) judgeEvents(_ PCRs, log *bootLog) error {
+func (l *LayerPolicy) judgeEvents(values PCRs, log *bootLog) error {
 	if len(l.Events) == 0 {
 		return nil
 	}
@@ -85,20 +86,40 @@ func (l *LayerPolicy) judgeEvents(_ PCRs, log *bootLog) error {
 	}
 	strong := false
 	for _, b := range banks {
-		want, events := l.Events[b.name], log.events[b.name]
+		want := l.Events[b.name]
 		if len(want) == 0 || !slices.Contains(log.banks, b.name) {
 			continue
 		}
 		strong = strong || b.strong()
-		for _, e := range events {
-			allowed, judged := want[fmt.Sprint(e.Index)]
-			if judged && !among(e.Digest, allowed) {
-				return fmt.Errorf("the event %s of PCR %d in %s is not allowed", Hex(e.Digest), e.Index, b.name)
+		for _, number := range slices.Sorted(maps.Keys(want)) {
+			if values[b.name][number] == nil {
+				return fmt.Errorf("events of PCR %s of %s are judged, and it is not quoted", number, b.name)
+			}
+			if err := log.judge(b.name, number, want[number]); err != nil {
+				return err
 			}
 		}
 	}
 	if !strong {
 		return errors.New("the event log leads to none of the policy's banks that is stronger than SHA-1")
+	}
+	return nil
+}
+
+// judge compares the events of a PCR. None at all are too few where some are allowed:
+// firmware ends each of PCR 0-7 with a separator.
+func (l *bootLog) judge(bank, number string, allowed []Hex) error {
+	some := false
+	for _, e := range l.events[bank] {
+		if strconv.Itoa(e.Index) != number {
+			continue
+		}
+		if some = true; !among(e.Digest, allowed) {
+			return fmt.Errorf("the event %s of PCR %s in %s is not allowed", Hex(e.Digest), number, bank)
+		}
+	}
+	if !some && len(allowed) > 0 {
+		return fmt.Errorf("the event log has no event of PCR %s in %s", number, bank)
 	}
 	return nil
 }

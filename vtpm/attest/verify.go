@@ -206,7 +206,7 @@ func (j *judgement) hostLayer() {
 // hostRequired says whether the evidence must have the host's layer: unless its mode
 // is off and the policy takes that.
 func (j *judgement) hostRequired() bool {
-	return j.ev.PCRMap != ModeOff || !slices.Contains(j.policy.modes(), ModeOff) || !j.policy.Host.empty() || j.policy.Host.wantsLog()
+	return j.ev.PCRMap != ModeOff || !slices.Contains(j.policy.modes(), ModeOff) || j.policy.Host.asks()
 }
 
 func (j *judgement) hostQuote(required bool, layer *Layer) {
