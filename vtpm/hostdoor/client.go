@@ -19,7 +19,9 @@ import (
 const DefaultTimeout = 10 * time.Second
 
 // A daemon that is away may be about to come back, as when it is replaced by a newer
-// one: it is waited for a while.
+// one: it is waited for a while. One that is busy is asked again until the end of
+// Client.Timeout: it says so to a machine that starts often, and has an answer for it
+// within seconds.
 const (
 	patience = 2 * time.Second
 	retry    = 200 * time.Millisecond
@@ -68,21 +70,30 @@ func (c *Client) ask(ctx context.Context, op string, body, result any) error {
 	defer cancel()
 	for end := time.Now().Add(patience); ; {
 		err := c.askOnce(ctx, op, body, result)
-		if err == nil || final(err) || ctx.Err() != nil || time.Now().After(end) {
+		code := refusal(err)
+		if err == nil || final(code) || ctx.Err() != nil || code != door.CodeBusy && time.Now().After(end) {
 			return err
 		}
 		select {
 		case <-time.After(retry):
 		case <-ctx.Done():
+			return err // says more than that it is late
 		}
 	}
 }
 
-// final tells whether an error is the daemon's last word. One that is told to end says
+// refusal is the code of a daemon's answer; empty: there was no answer.
+func refusal(err error) string {
+	if e, answered := errors.AsType[*door.Error](err); answered {
+		return e.Code
+	}
+	return ""
+}
+
+// final tells whether an answer is the daemon's last word. One that is told to end says
 // that it is unavailable.
-func final(err error) bool {
-	e, answered := errors.AsType[*door.Error](err)
-	return answered && e.Code != door.CodeBusy && e.Code != door.CodeUnavailable
+func final(code string) bool {
+	return code != "" && code != door.CodeBusy && code != door.CodeUnavailable
 }
 
 func (c *Client) askOnce(ctx context.Context, op string, body, result any) error {

@@ -125,6 +125,28 @@ func TestDaemonComesBack(t *testing.T) {
 	}
 }
 
+// TestDaemonIsBusy: a daemon that has much to do is asked until it answers, or it is too
+// late; then the error is what it has said.
+func TestDaemonIsBusy(t *testing.T) {
+	want := someMap(t)
+	free := time.Now().Add(hostdoor.Patience + time.Second)
+	c := start(t, func(context.Context, string, json.RawMessage) (any, error) {
+		if time.Now().Before(free) {
+			return nil, door.Errorf(door.CodeBusy, "come again")
+		}
+		return hostdoor.FromMap(&want), nil
+	})
+	c.Timeout = time.Minute
+	if _, err := c.PCRs(t.Context()); err != nil {
+		t.Errorf("a daemon that is busy for long: %v", err)
+	}
+	free = time.Now().Add(time.Hour)
+	c.Timeout = 300 * time.Millisecond
+	if _, err := c.PCRs(t.Context()); door.Code(err) != door.CodeBusy {
+		t.Errorf("a daemon that is busy for too long: %v", err)
+	}
+}
+
 // TestDaemonAway: a daemon that is not there, refuses, or hangs is an error in time.
 func TestDaemonAway(t *testing.T) {
 	away := &hostdoor.Client{Socket: filepath.Join(t.TempDir(), "none")}
