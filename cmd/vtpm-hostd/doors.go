@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/control/api"
+	"hwvtpm/coproc/metrics"
+	"hwvtpm/internal/cli"
 	"hwvtpm/vtpm/door/doorhttp"
 	"hwvtpm/vtpm/manager"
 	"hwvtpm/vtpm/manager/gates"
@@ -57,7 +59,7 @@ func (d *doors) open(cfg *config, m *manager.Manager) error {
 		}))
 	}
 	guest := gates.Config{
-		Mode: 0o660, GID: cfg.guestGID, Handler: m.Guests(), Most: mostOfGuest, Slow: true, Logger: d.log,
+		Mode: 0o660, GID: cfg.guestGID, Handler: m.Guests(manager.GuestSocket), Most: mostOfGuest, Slow: true, Logger: d.log,
 	}
 	if cfg.guestDir != "" {
 		var err error
@@ -67,6 +69,7 @@ func (d *doors) open(cfg *config, m *manager.Manager) error {
 		errs = append(errs, err)
 	}
 	if cfg.vsock != 0 {
+		guest.Handler = m.Guests(manager.GuestVsock)
 		v, err := gates.OpenVsock(cfg.vsock, cfg.vsockGuests, guest)
 		if err == nil {
 			d.all = append(d.all, v)
@@ -75,6 +78,9 @@ func (d *doors) open(cfg *config, m *manager.Manager) error {
 	}
 	if cfg.listen != "" {
 		errs = append(errs, d.https(cfg, m))
+	}
+	if cfg.metrics != "" {
+		errs = append(errs, d.metrics(cfg.metrics, m))
 	}
 	return errors.Join(errs...)
 }
@@ -110,14 +116,37 @@ func (d *doors) https(cfg *config, m *manager.Manager) error {
 		return err
 	}
 	d.log.Info("guests by HTTPS", "address", l.Addr().String())
+	d.serve("guests by HTTPS", func(ctx context.Context) error {
+		return api.Serve(ctx, l, secure, doorhttp.Handler(m.Guests(manager.GuestHTTPS), nil))
+	})
+	return nil
+}
+
+// metrics shows a Prometheus server what was counted.
+func (d *doors) metrics(address string, m *manager.Manager) error {
+	l, err := metrics.Listen(address)
+	if err != nil {
+		return err
+	}
+	d.serve("metrics", func(ctx context.Context) error {
+		return metrics.Serve(ctx, l, func(w *metrics.Writer) {
+			w.Gauge("hostd_build_info", "Version of the program, always 1.").
+				Count(1, metrics.Label{Name: "version", Value: cli.Version()})
+			m.WriteMetrics(w)
+		})
+	})
+	return nil
+}
+
+// serve runs a server until the doors are closed.
+func (d *doors) serve(what string, f func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.all = append(d.all, closer(cancel))
 	d.wg.Go(func() {
-		if err := api.Serve(ctx, l, secure, doorhttp.Handler(m.Guests(), nil)); err != nil {
-			d.log.Error("guests by HTTPS", "error", err)
+		if err := f(ctx); err != nil {
+			d.log.Error("a server has ended", "of", what, "error", err)
 		}
 	})
-	return nil
 }
 
 type closer context.CancelFunc

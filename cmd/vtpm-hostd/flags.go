@@ -50,6 +50,7 @@ type config struct {
 
 	poll, pcrAge time.Duration
 
+	metrics   string
 	logLevel  string
 	logFormat string
 }
@@ -100,7 +101,9 @@ Doors:
 Other:
   --poll TIME          how often the card is asked for its slots (default 2s)
   --pcr-age TIME       how old the values may be that machines are given for
-                       mapping (default 10s)
+                       mapping, and boot evidence that a machine is given again
+                       (default 10s)
+  --metrics ADDRESS    serve Prometheus metrics by HTTP: HOST:PORT or unix:PATH
   --log-level trace|debug|info|warn|error   (default info)
   --log-format text|json                    (default text)
   --version, --help
@@ -129,7 +132,7 @@ func (c *config) flags(o *options) *flag.FlagSet {
 		{&o.backendGroup, "backend-group", ""}, {&c.guestDir, "guest-dir", ""}, {&o.guestGroup, "guest-group", ""},
 		{&o.vsock, "vsock", ""}, {&c.vsockGuests, "vsock-guests", ""}, {&c.listen, "listen", ""},
 		{&c.tlsCert, "tls-cert", ""}, {&c.tlsKey, "tls-key", ""}, {&c.certificates, "certificates", ""},
-		{&c.logLevel, "log-level", "info"}, {&c.logFormat, "log-format", "text"},
+		{&c.metrics, "metrics", ""}, {&c.logLevel, "log-level", "info"}, {&c.logFormat, "log-format", "text"},
 	} {
 		fs.StringVar(f.p, f.name, f.def, "")
 	}

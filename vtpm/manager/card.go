@@ -162,7 +162,7 @@ func (m *Manager) bind(ctx context.Context, id *identity, key admin.CardKey) (*b
 		return nil, fmt.Errorf("certificate of the card: %w", err)
 	}
 	data := attest.CardData(key.DER)
-	reading, err := m.cfg.PCRs.ReadAlone(ctx, data[:])
+	reading, err := m.quoter.alone(ctx, forCard, data[:])
 	if err != nil {
 		return nil, fmt.Errorf("quote over the card's key: %w", err)
 	}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 
 	"hwvtpm/vtpm/door"
 	"hwvtpm/vtpm/hostdoor"
@@ -18,13 +20,49 @@ type operation func(ctx context.Context, caller door.Caller, body json.RawMessag
 // doors answers the operations of one kind of channel.
 type doors struct {
 	m      *Manager
+	name   string // in metrics
 	ops    map[string]operation
 	limits *limits // of each machine's requests; nil: none
 	frank  bool    // callers are of the host
 }
 
+// newDoors has what is asked counted.
+func (m *Manager) newDoors(d doors) *doors {
+	d.m = m
+	for _, op := range append(slices.Collect(maps.Keys(d.ops)), otherOp) {
+		for _, result := range results {
+			if op != otherOp || result == door.CodeNotFound {
+				m.asked.show(key{d.name, op, result})
+			}
+		}
+	}
+	return &d
+}
+
+// otherOp stands for operations that there are not, whatever they were called.
+const otherOp = "other"
+
+const success = "success"
+
+var results = []string{
+	success, door.CodeBadRequest, door.CodeDenied, door.CodeNotFound, door.CodeBusy, door.CodeUnavailable, door.CodeInternal,
+}
+
 // Do implements door.Handler.
 func (d *doors) Do(ctx context.Context, caller door.Caller, op string, body json.RawMessage) (any, error) {
+	result, err := d.do(ctx, caller, op, body)
+	k := key{d.name, op, success}
+	if err != nil {
+		k[2] = door.Code(err)
+	}
+	if d.ops[op] == nil {
+		k[1] = otherOp
+	}
+	d.m.asked.add(k)
+	return result, err
+}
+
+func (d *doors) do(ctx context.Context, caller door.Caller, op string, body json.RawMessage) (any, error) {
 	f, ok := d.ops[op]
 	if !ok {
 		return nil, door.Errorf(door.CodeNotFound, "there is no such operation here")
@@ -34,14 +72,14 @@ func (d *doors) Do(ctx context.Context, caller door.Caller, op string, body json
 	}
 	result, err := f(ctx, caller, body)
 	if err != nil {
-		return nil, d.answer(op, caller, err)
+		return nil, d.answer(ctx, op, caller, err)
 	}
 	return result, nil
 }
 
 // answer gives an error the code that its caller gets, and a guest no more of the host's
 // inside than it has to know. What should not happen is logged.
-func (d *doors) answer(op string, caller door.Caller, err error) error {
+func (d *doors) answer(ctx context.Context, op string, caller door.Caller, err error) error {
 	for _, c := range []struct {
 		cause error
 		code  string
@@ -59,7 +97,7 @@ func (d *doors) answer(op string, caller door.Caller, err error) error {
 			return door.Errorf(c.code, "%w", err)
 		}
 	}
-	if _, ok := errors.AsType[*door.Error](err); !ok {
+	if _, ok := errors.AsType[*door.Error](err); !ok && ctx.Err() == nil { // callers can also go without end
 		d.m.log.Error("failed", "op", op, "vm", caller.VM, "error", err)
 	}
 	return err
@@ -79,10 +117,17 @@ func with[In any, Out any](f func(context.Context, door.Caller, *In) (Out, error
 // none is the body of an operation that takes nothing.
 type none struct{}
 
-// Guests answers guests. Each channel belongs to the caller's machine; one that
-// belongs to nobody proves the machine by what it asks with.
-func (m *Manager) Guests() door.Handler {
-	return &doors{m: m, limits: m.requests, ops: map[string]operation{
+// Kinds of doors of guests, by which they are counted.
+const (
+	GuestSocket = "guest-socket"
+	GuestVsock  = "guest-vsock"
+	GuestHTTPS  = "guest-https"
+)
+
+// Guests answers guests at a kind of door. Each channel belongs to the caller's machine;
+// one that belongs to nobody proves the machine by what it asks with.
+func (m *Manager) Guests(kind string) door.Handler {
+	return m.newDoors(doors{name: kind, limits: m.requests, ops: map[string]operation{
 		door.OpHello: with(func(_ context.Context, caller door.Caller, _ *none) (door.Hello, error) {
 			return door.Hello{Version: door.Version, VM: caller.VM}, nil
 		}),
@@ -95,27 +140,27 @@ func (m *Manager) Guests() door.Handler {
 		door.OpEnrol:    with(m.Enrol),
 		door.OpProve:    with(m.Prove),
 		door.OpEvidence: with(m.Evidence),
-	}}
+	}})
 }
 
 // Backends answers the processes that run machines' devices.
 func (m *Manager) Backends() door.Handler {
-	return &doors{m: m, frank: true, ops: map[string]operation{
+	return m.newDoors(doors{name: "backend", frank: true, ops: map[string]operation{
 		door.OpPCRs: with(func(ctx context.Context, _ door.Caller, _ *none) (door.PCRs, error) {
 			values, err := m.PCRs(ctx)
 			return hostdoor.FromMap(&values), err
 		}),
 		door.OpBootEvidence: with(m.BootEvidence),
-	}}
+	}})
 }
 
 // Operators answers the host's operators.
 func (m *Manager) Operators() door.Handler {
-	return &doors{m: m, frank: true, ops: map[string]operation{
+	return m.newDoors(doors{name: "operator", frank: true, ops: map[string]operation{
 		door.OpStatus: with(func(context.Context, door.Caller, *none) (door.Status, error) { return m.Status(), nil }),
 		door.OpVMs:    with(func(context.Context, door.Caller, *none) ([]string, error) { return m.VMs(), nil }),
 		door.OpVM: with(func(ctx context.Context, _ door.Caller, r *door.VMRequest) (*door.VM, error) {
 			return m.VM(ctx, r.Name)
 		}),
-	}}
+	}})
 }

@@ -75,7 +75,7 @@ func (m *Manager) lookForRevocation(ctx context.Context, id *identity) {
 		return
 	}
 	m.looked = now
-	list, err := m.cfg.Authority.CRL(ctx)
+	list, err := m.authority.CRL(ctx)
 	if err == nil {
 		err = list.CheckSignatureFrom(id.above[0])
 	}
@@ -139,7 +139,7 @@ func (m *Manager) enrolWith(ctx context.Context, who Credentials) (*identity, er
 	if r.EKCertificate, r.EKChain, err = m.cfg.TPM.EKCertificate(); err != nil {
 		return nil, fmt.Errorf("EK certificate of the host's TPM: %w", err)
 	}
-	c, err := m.cfg.Authority.Enrol(ctx, r)
+	c, err := m.authority.Enrol(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("enrol: %w", err)
 	}
@@ -147,7 +147,7 @@ func (m *Manager) enrolWith(ctx context.Context, who Credentials) (*identity, er
 	if err != nil {
 		return nil, fmt.Errorf("the host's TPM does not meet the challenge: %w", err)
 	}
-	got, err := m.cfg.Authority.Prove(ctx, &Proof{ID: c.ID, Secret: secret, Credentials: who})
+	got, err := m.authority.Prove(ctx, &Proof{ID: c.ID, Secret: secret, Credentials: who})
 	if err != nil {
 		return nil, fmt.Errorf("enrol: %w", err)
 	}

@@ -47,7 +47,7 @@ func (m *Manager) Evidence(ctx context.Context, caller door.Caller, req *door.Ev
 		return nil, &trouble{noCard, err}
 	}
 	binding.Health = health.Raw
-	reading, err := m.cfg.PCRs.ReadAlone(ctx, nonce[:])
+	reading, err := m.quoter.alone(ctx, forEvidence, nonce[:])
 	if err != nil {
 		return nil, &trouble{noTPM, err}
 	}

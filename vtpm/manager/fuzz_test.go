@@ -27,7 +27,7 @@ func FuzzGuests(f *testing.F) {
 	f.Add(door.OpProve, []byte(`{"id":"1","secret":"AAAA"}`))
 	f.Add(door.OpHello, []byte(`{}`))
 	f.Add(door.OpEK, []byte(nil))
-	guests := m.Guests()
+	guests := m.Guests(GuestSocket)
 	f.Fuzz(func(t *testing.T, op string, body []byte) {
 		got, err := guests.Do(context.Background(), door.Caller{VM: "vm-a", UID: -1}, op, body)
 		if err == nil && op != door.OpHello {

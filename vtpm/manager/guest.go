@@ -69,7 +69,7 @@ func (m *Manager) Enrol(ctx context.Context, caller door.Caller, r *door.EnrolRe
 	}
 	defer done()
 	who := Credentials{Token: r.Token, TLS: id.tls}
-	c, err := m.cfg.Authority.Enrol(ctx, &Enrolment{
+	c, err := m.authority.Enrol(ctx, &Enrolment{
 		Kind: KindVTPM, Name: vm, EKCertificate: cert.Raw, EKChain: raw(l.bond.chain(id)), AKPublic: r.AKPublic, Credentials: who,
 	})
 	if err != nil {
@@ -132,7 +132,7 @@ func (m *Manager) Prove(ctx context.Context, caller door.Caller, p *door.Proof) 
 	if !ok {
 		return nil, fmt.Errorf("%w: no challenge of this machine has this id", ErrDenied)
 	}
-	got, err := m.cfg.Authority.Prove(ctx, &Proof{ID: p.ID, Secret: p.Secret, Credentials: e.who})
+	got, err := m.authority.Prove(ctx, &Proof{ID: p.ID, Secret: p.Secret, Credentials: e.who})
 	if err != nil {
 		return nil, m.refused(err)
 	}

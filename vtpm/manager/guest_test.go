@@ -145,7 +145,7 @@ func TestDoors(t *testing.T) {
 			handler door.Handler
 			has     []string
 		}{
-			"guests":    {r.m.Guests(), []string{door.OpHello, door.OpEK, door.OpEnrol, door.OpProve, door.OpEvidence}},
+			"guests":    {r.m.Guests(GuestSocket), []string{door.OpHello, door.OpEK, door.OpEnrol, door.OpProve, door.OpEvidence}},
 			"backends":  {r.m.Backends(), []string{door.OpPCRs, door.OpBootEvidence}},
 			"operators": {r.m.Operators(), []string{door.OpStatus, door.OpVMs, door.OpVM}},
 		} {
@@ -157,11 +157,11 @@ func TestDoors(t *testing.T) {
 				}
 			}
 		}
-		if _, err := r.m.Guests().Do(r.Context(), door.Caller{}, door.OpEK, nil); door.Code(err) != door.CodeDenied {
+		if _, err := r.m.Guests(GuestSocket).Do(r.Context(), door.Caller{}, door.OpEK, nil); door.Code(err) != door.CodeDenied {
 			r.Errorf("ek on nobody's channel: %v", err)
 		}
 		r.card.leave(true)
-		if _, err := r.m.Guests().Do(r.Context(), door.Caller{VM: "vm-a"}, door.OpEK, nil); door.Code(err) != door.CodeUnavailable || strings.Contains(err.Error(), errTest.Error()) {
+		if _, err := r.m.Guests(GuestSocket).Do(r.Context(), door.Caller{VM: "vm-a"}, door.OpEK, nil); door.Code(err) != door.CodeUnavailable || strings.Contains(err.Error(), errTest.Error()) {
 			r.Errorf("a guest is told of the host's inside: %v", err)
 		}
 		if _, err := r.m.Operators().Do(r.Context(), door.Caller{}, door.OpVM, []byte(`{"name":"vm-b"}`)); !strings.Contains(err.Error(), errTest.Error()) {
@@ -178,7 +178,7 @@ func TestRequests(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		token(r)
 		r.start()
-		guests := r.m.Guests()
+		guests := r.m.Guests(GuestSocket)
 		ask := func(vm string) string {
 			_, err := guests.Do(r.Context(), door.Caller{VM: vm}, door.OpHello, nil)
 			if err == nil {

@@ -3,19 +3,20 @@
 package manager
 
 import (
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hwvtpm/vtpm/door"
 )
 
 // limits shares what machines want among them: each gets so many in a row, and then one
-// in each period. It knows the machines that have asked lately, of which there are no
-// more than slots.
+// in each period. It knows the machines that have asked lately: a share that nothing is
+// taken of is as good as none.
 type limits struct {
-	burst int
-	every time.Duration
+	burst   int
+	every   time.Duration
+	refused atomic.Uint64
 
 	mu    sync.Mutex        // guards known
 	known map[string]*share // by shareOf
@@ -57,9 +58,6 @@ func (l *limits) take(key string, now time.Time) bool {
 func (l *limits) takeAlone(key string, now time.Time) (done func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.known[key]; s != nil && s.busy {
-		return nil, false
-	}
 	s := l.takeLocked(key, now)
 	if s == nil {
 		return nil, false
@@ -75,23 +73,33 @@ func (l *limits) takeAlone(key string, now time.Time) (done func(), ok bool) {
 func (l *limits) takeLocked(key string, now time.Time) *share {
 	s := l.known[key]
 	if s == nil {
+		l.forgetLocked(now)
 		s = &share{left: float64(l.burst), at: now}
 		l.known[key] = s
 	}
-	s.left, s.at = min(float64(l.burst), s.left+max(0, float64(now.Sub(s.at))/float64(l.every))), now
-	if s.left < 1 {
+	l.fill(s, now)
+	if s.busy || s.left < 1 {
+		l.refused.Add(1)
 		return nil
 	}
 	s.left--
 	return s
 }
 
-// keep forgets machines that are not there any more.
-func (l *limits) keep(there func(vm string) bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// fill gives a share what time has given back. A clock that is set back gives nothing.
+func (l *limits) fill(s *share, now time.Time) {
+	s.left, s.at = min(float64(l.burst), s.left+max(0, float64(now.Sub(s.at))/float64(l.every))), now
+}
+
+// forgetAbove is how many shares are known before those are forgotten that are whole.
+const forgetAbove = 1024
+
+func (l *limits) forgetLocked(now time.Time) {
+	if len(l.known) < forgetAbove {
+		return
+	}
 	for key, s := range l.known {
-		if !s.busy && !there(strings.TrimPrefix(key, nobodys)) {
+		if l.fill(s, now); !s.busy && s.left >= float64(l.burst) {
 			delete(l.known, key)
 		}
 	}

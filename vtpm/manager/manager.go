@@ -31,6 +31,11 @@ type Manager struct {
 	writtenBy *bond
 	hostFiles error // why those of host and card are not written
 
+	authority *counted
+	quoter    *quoter
+	asked     *tally // operations
+	boots     *boots
+
 	renewed  chan struct{} // holds one token when there is a new identity
 	doubted  chan struct{} // holds one token when the authority was found to have revoked
 	checks   chan struct{} // holds one token for each check of a machine's quote
@@ -77,7 +82,8 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("manager: state: %w", err)
 	}
 	m := &Manager{
-		cfg: cfg, log: cfg.Logger, renewed: make(chan struct{}, 1), doubted: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Logger, authority: newCounted(cfg.Authority), quoter: newQuoter(cfg.PCRs),
+		asked: newTally("door", "operation", "result"), boots: newBoots(&cfg), renewed: make(chan struct{}, 1), doubted: make(chan struct{}, 1),
 		checks:   make(chan struct{}, max(1, runtime.NumCPU()/2)),
 		requests: newLimits(requestBurst, requestEvery), quotes: newLimits(cfg.Burst, cfg.Every),
 		enrols: newLimits(enrolBurst, enrolEvery), waiting: newEnrolments(),

@@ -141,17 +141,23 @@ type fakePCRs struct {
 
 	mu     sync.Mutex // guards what follows
 	quotes int
+	recent *hostpcr.Reading
 	slow   time.Duration
 	err    error
 }
 
 func (f *fakePCRs) ReadAlone(ctx context.Context, nonce []byte) (*hostpcr.Reading, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.quotes++
-	time.Sleep(f.slow)
-	if f.err != nil {
-		return nil, f.err
+	slow, err := f.slow, f.err
+	f.mu.Unlock()
+	select {
+	case <-time.After(slow):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, err
 	}
 	q, err := f.host.Quote(nonce)
 	if err != nil {
@@ -160,8 +166,18 @@ func (f *fakePCRs) ReadAlone(ctx context.Context, nonce []byte) (*hostpcr.Readin
 	return &hostpcr.Reading{Begun: time.Now(), Values: f.host.PCRs, Quote: *q}, nil
 }
 
-func (f *fakePCRs) Recent(ctx context.Context, _ time.Duration) (*hostpcr.Reading, error) {
-	return f.ReadAlone(ctx, make([]byte, 32))
+func (f *fakePCRs) Recent(ctx context.Context, age time.Duration) (*hostpcr.Reading, error) {
+	f.mu.Lock()
+	r := f.recent
+	f.mu.Unlock()
+	if r != nil && time.Since(r.Begun) <= age {
+		return r, nil
+	}
+	r, err := f.ReadAlone(ctx, make([]byte, 32))
+	f.mu.Lock()
+	f.recent = r
+	f.mu.Unlock()
+	return r, err
 }
 
 func (f *fakePCRs) count() int {

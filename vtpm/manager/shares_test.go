@@ -5,7 +5,9 @@ package manager
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
+	"time"
 
 	"hwvtpm/vtpm/door"
 )
@@ -48,15 +50,38 @@ func TestNobodysShare(t *testing.T) {
 		if _, err := r.ask("vm-a", old); err != nil {
 			r.Errorf("the machine asks for evidence: %v", err)
 		}
-		r.m.quotes.keep(func(vm string) bool { return vm == "vm-a" })
-		if _, err := r.ask("", old); !errors.Is(err, ErrBusy) {
-			r.Errorf("nobody again: %v, want ErrBusy: its share was forgotten", err)
-		}
-		r.m.quotes.keep(func(string) bool { return false })
-		if n := len(r.m.quotes.known); n != 0 {
-			r.Errorf("%d shares of machines that are not there", n)
-		}
 	})
+}
+
+// TestSharesAreForgotten: names without end are not kept without end, and who has used its
+// share up does not get another one by that.
+func TestSharesAreForgotten(t *testing.T) {
+	l, now := newLimits(2, time.Second), time.Now()
+	for range 2 {
+		if !l.take("greedy", now) {
+			t.Fatal("no share at all")
+		}
+	}
+	done, ok := l.takeAlone("busy", now)
+	if !ok {
+		t.Fatal("no share at all")
+	}
+	for i := range 2 * forgetAbove {
+		l.take(strconv.Itoa(i), now)
+	}
+	if l.take("greedy", now) || l.refused.Load() != 1 {
+		t.Error("a share that was used up is whole again")
+	}
+	now = now.Add(time.Hour)
+	l.take("one more", now)
+	if n := len(l.known); n != 2 { // and the busy one
+		t.Errorf("%d shares are known after an hour", n)
+	}
+	done()
+	l.take("greedy", now)
+	if l.take("greedy", now); l.take("greedy", now.Add(-time.Hour)) {
+		t.Error("a clock that was set back gave a share back")
+	}
 }
 
 // TestGoneCallers: who asks and hangs up while others are checked fills no log.
@@ -69,7 +94,7 @@ func TestGoneCallers(t *testing.T) {
 	r.log.Reset()
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.Guests().Do(gone, door.Caller{UID: -1}, door.OpEvidence, nil); door.Code(err) != door.CodeUnavailable {
+	if _, err := m.Guests(GuestSocket).Do(gone, door.Caller{UID: -1}, door.OpEvidence, nil); door.Code(err) != door.CodeUnavailable {
 		t.Errorf("%v, want %s", err, door.CodeUnavailable)
 	}
 	if r.log.Len() != 0 {

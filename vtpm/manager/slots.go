@@ -81,10 +81,6 @@ func (m *Manager) setSlots(l *link, next map[string]*slot) {
 		}
 	}
 	m.mu.Unlock()
-	there := func(vm string) bool { return next[vm] != nil }
-	m.requests.keep(there)
-	m.quotes.keep(there)
-	m.enrols.keep(there)
 	m.exportSlots(l, next)
 }
 
