@@ -51,7 +51,11 @@ func (d daemon) start(ctx context.Context) error {
 	}
 	defer said.Close()
 	cmd := d.supervisor(cred, output, ready)
-	err = cmd.Start()
+	leave, err := cmd.StdinPipe()
+	if err == nil {
+		defer leave.Close()
+		err = cmd.Start()
+	}
 	ready.Close()
 	if err != nil {
 		return fmt.Errorf("starting a supervisor: %w", err)
@@ -59,7 +63,10 @@ func (d daemon) start(ctx context.Context) error {
 	// It stays when this process is gone.
 	defer func() { _ = cmd.Process.Release() }()
 	if err := d.writePID(cmd.Process.Pid); err != nil {
-		return errors.Join(err, cmd.Process.Kill())
+		return err // without leave, it ends
+	}
+	if _, err := leave.Write([]byte{1}); err != nil {
+		return errors.Join(fmt.Errorf("starting a supervisor: %w", err), d.stop(ctx))
 	}
 	if err := awaitStart(ctx, said); err != nil {
 		return errors.Join(fmt.Errorf("%w; see %s", err, output.Name()), d.stop(ctx))

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -242,5 +243,35 @@ func TestSupervisorStartsADeadBackendAgain(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("no second backend listens")
 		}
+	}
+}
+
+// TestSupervisorNeedsItsHook: one whose hook was killed before it noted the process
+// starts nothing, since nobody would end it.
+func TestSupervisorNeedsItsHook(t *testing.T) {
+	h := newHooks(t, "vm1")
+	for _, dir := range []string{"vm/vm1", "hook"} {
+		if err := os.MkdirAll(filepath.Join(h.dir, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(h.dir, "hook", "vm1.key"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, self, "supervise", "--slot", "vm1", "--run-dir", h.dir, "--backend", h.dir+"/backend")
+	cmd.ExtraFiles = []*os.File{os.Stdout}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	out, err := cmd.CombinedOutput() // its standard input is empty
+	if err == nil || !strings.Contains(string(out), "noted") {
+		t.Errorf("%v, %q, want an error", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(h.dir, "vm", "vm1", socketName+".pid")); err == nil {
+		t.Error("a backend was started")
 	}
 }

@@ -48,6 +48,9 @@ func (c config) supervise(ctx context.Context) error {
 	log := hclog.New(&hclog.LoggerOptions{Name: "hwvtpm-libvirt-hook", Output: os.Stderr})
 	ready := os.NewFile(readyFD, "ready")
 	syscall.CloseOnExec(readyFD)
+	if err := awaitLeave(os.Stdin); err != nil {
+		return err
+	}
 	ended, err := c.startBackend(ctx)
 	if err != nil {
 		_, _ = ready.WriteString(err.Error())
@@ -71,6 +74,15 @@ func (c config) supervise(ctx context.Context) error {
 			go c.replug(ctx, log)
 		}
 	}
+}
+
+// awaitLeave waits until the hook has noted this process. If it is killed before, nobody
+// would ever end the backend.
+func awaitLeave(stdin io.Reader) error {
+	if _, err := io.ReadFull(stdin, make([]byte, 1)); err != nil {
+		return fmt.Errorf("the hook ended before it had noted its supervisor: %w", err)
+	}
+	return nil
 }
 
 // restart tries to start a backend until it succeeds, or can't.

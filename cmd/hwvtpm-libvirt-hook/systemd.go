@@ -29,14 +29,15 @@ func (u systemdUnit) start(ctx context.Context) error {
 	return nil
 }
 
-// running implements launcher.
+// running implements launcher. A unit that is about to be started again, or gives a
+// machine its TPM anew meanwhile, is not active, and runs.
 func (u systemdUnit) running() (bool, error) {
-	// It ends with another code for any state but active and reloading.
-	err := exec.Command("systemctl", "is-active", "--quiet", u.name()).Run()
-	if _, ended := errors.AsType[*exec.ExitError](err); ended {
-		return false, nil
+	out, err := exec.Command("systemctl", "show", "--property=ActiveState", "--value", u.name()).Output()
+	if err != nil {
+		return false, fmt.Errorf("systemctl show %s: %w", u.name(), err)
 	}
-	return err == nil, err
+	state := string(bytes.TrimSpace(out))
+	return state != "inactive" && state != "failed", nil
 }
 
 // stop implements launcher.
