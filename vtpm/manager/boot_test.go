@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,9 +83,9 @@ func TestBootLoop(t *testing.T) {
 // failure kept.
 func TestBootEvidenceIsNotOld(t *testing.T) {
 	inBubble(t, func(r *rig) {
-		now := time.Now
+		var back atomic.Int64 // how far the clock was set back
 		token(r)
-		r.cfg.Now = func() time.Time { return now() }
+		r.cfg.Now = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
 		r.start()
 		last, err := r.boot("vm-a", coproc.RunID{1})
 		if err != nil {
@@ -101,7 +102,7 @@ func TestBootEvidenceIsNotOld(t *testing.T) {
 			"renewed":         {"vm-a", coproc.RunID{1}, func() { id := *r.m.identity(); r.m.setIdentity(&id) }},
 			"clock set back": {"vm-a", coproc.RunID{1}, func() {
 				_, _ = r.boot("vm-a", coproc.RunID{1})
-				now = func() time.Time { return time.Now().Add(-time.Hour) }
+				back.Store(int64(time.Hour))
 			}},
 			"after a failure": {"vm-d", coproc.RunID{1}, func() {
 				r.pcrs.fail(errTest)
@@ -117,7 +118,7 @@ func TestBootEvidenceIsNotOld(t *testing.T) {
 			if n := r.cost(func() { text, err = r.boot(tc.slot, tc.run) }); n != 1 || err != nil || bytes.Equal(text, last) {
 				r.Errorf("%s: %d quotes, %v, the same as before %v", name, n, err, bytes.Equal(text, last))
 			}
-			now = time.Now
+			back.Store(0)
 			r.pass(time.Minute)
 			if last, err = r.boot("vm-a", coproc.RunID{1}); err != nil {
 				r.Fatal(err)
