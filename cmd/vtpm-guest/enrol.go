@@ -11,12 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"hwvtpm/control/ca"
 	"hwvtpm/control/client"
-	"hwvtpm/control/enrol"
-	"hwvtpm/control/store"
 	"hwvtpm/guest/attester"
-	"hwvtpm/vtpm/door"
+	"hwvtpm/guest/attester/atcontrol"
 	"hwvtpm/vtpm/tpmlink"
 )
 
@@ -60,7 +57,7 @@ func (inv *invocation) enrol(ctx context.Context) error {
 				return err
 			}
 			defer c.Close()
-			at = controlServer{c}
+			at = atcontrol.New(c)
 		}
 		id, err := a.Enrol(ctx, at, o)
 		if err != nil {
@@ -100,27 +97,4 @@ func (inv *invocation) controlClient() (*client.Client, error) {
 		return nil, err
 	}
 	return client.New(client.Config{URL: inv.control, Roots: roots})
-}
-
-// controlServer is the authority, asked without a host between.
-type controlServer struct{ c *client.Client }
-
-// Enrol implements attester.Authority.
-func (s controlServer) Enrol(ctx context.Context, r *door.EnrolRequest) (*door.Challenge, error) {
-	c, err := s.c.Enrol(ctx, &enrol.Request{
-		Kind: store.KindVTPM, Name: r.Name, EKCertificate: r.EKCertificate, EKChain: r.EKChain, AKPublic: r.AKPublic,
-	}, r.Token)
-	if err != nil {
-		return nil, err
-	}
-	return &door.Challenge{ID: c.ID, Blob: c.Blob, Secret: c.Secret}, nil
-}
-
-// Prove implements attester.Authority.
-func (s controlServer) Prove(ctx context.Context, p *door.Proof) (*door.Certified, error) {
-	got, err := s.c.Prove(ctx, p.ID, p.Secret)
-	if err != nil {
-		return nil, err
-	}
-	return &door.Certified{Certificate: string(ca.PEM(got.AIK)), Chain: string(ca.PEM(got.Chain...))}, nil
 }

@@ -14,13 +14,9 @@ import (
 
 	"hwvtpm/control/ca"
 	"hwvtpm/control/client"
-	"hwvtpm/control/enrol"
-	"hwvtpm/control/store"
-	"hwvtpm/vtpm/door"
 )
 
-// controlServer is a running vtpm-control. As an attester.Authority it is asked
-// without a host between, by a token.
+// controlServer is a running vtpm-control.
 type controlServer struct {
 	proc    *process
 	program string
@@ -96,25 +92,6 @@ func (s *controlServer) lists(ctx context.Context) (lists []*x509.RevocationList
 		lists = append(lists, l)
 	}
 	return lists, nil
-}
-
-// Enrol implements attester.Authority.
-func (s *controlServer) Enrol(ctx context.Context, r *door.EnrolRequest) (*door.Challenge, error) {
-	req := enrol.Request{Kind: store.KindVTPM, Name: r.Name, EKCertificate: r.EKCertificate, EKChain: r.EKChain, AKPublic: r.AKPublic}
-	c, err := s.client.Enrol(ctx, &req, r.Token)
-	if err != nil {
-		return nil, err
-	}
-	return &door.Challenge{ID: c.ID, Blob: c.Blob, Secret: c.Secret}, nil
-}
-
-// Prove implements attester.Authority.
-func (s *controlServer) Prove(ctx context.Context, p *door.Proof) (*door.Certified, error) {
-	got, err := s.client.Prove(ctx, p.ID, p.Secret)
-	if err != nil {
-		return nil, err
-	}
-	return &door.Certified{Certificate: string(ca.PEM(got.AIK)), Chain: string(ca.PEM(got.Chain...))}, nil
 }
 
 func (s *controlServer) close() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hwvtpm/guest/attester"
+	"hwvtpm/guest/attester/atcontrol"
 )
 
 // enrolSeries collects one row.
@@ -68,7 +69,9 @@ func measureEnrol(ctx context.Context, c *cloud) ([]EnrolRow, error) {
 		for i, m := range c.machines {
 			for n, once := range [enrolWays]func() (key, enrol time.Duration, err error){
 				peerOnSlot: slots[i].once, peerOnSwtpm: swtpm.once,
-				oursDirect: func() (key, enrol time.Duration, err error) { return m.enrol(ctx, c.control, tokens[i]) },
+				oursDirect: func() (key, enrol time.Duration, err error) {
+					return m.enrol(ctx, atcontrol.New(c.control.client), tokens[i])
+				},
 				oursByDoor: func() (key, enrol time.Duration, err error) { return m.enrol(ctx, attester.AtDoor(m.door), "") },
 			} {
 				if err := ways[n].add(once()); err != nil {

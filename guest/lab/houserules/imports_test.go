@@ -64,8 +64,9 @@ var doors = map[string][]string{
 	"vtpm/hostpcr": {"github.com/google/go-eventlog"},
 	// A verifier knows the authority's certificates, and reads firmware event logs.
 	"vtpm/attest": {module + "/control/ca", "github.com/google/go-eventlog", "github.com/google/go-attestation"},
-	// The benchmark enrols machines at an authority, without a host between.
-	"guest/bench": {module + "/control"},
+	// A guest may enrol at an authority, without a host between; the benchmark runs one.
+	"guest/attester/atcontrol": {module + "/control"},
+	"guest/bench":              {module + "/control"},
 	// A host's manager issues its card's certificate, and judges its own.
 	"vtpm/manager": {module + "/control/ca"},
 }
