@@ -53,6 +53,7 @@ type slot struct {
 	response []byte // to it; capacity abi.MaxPayload
 	stats    wire.Counters
 
+	now     moment // scratch: of the command under way
 	stored  []byte // scratch: permanent state of the last command, secret
 	image   []byte // scratch: state file in the making, secret
 	plain   []byte // scratch: checkpoint or journal entry in the making, secret
@@ -170,7 +171,8 @@ func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
 	s.stats.Commands++
 	rc := responseCode(resp[:n])
 	exact = exact && rc == rcSuccess && s.state.flags&stateFlagExact == 0
-	m := moment{seq: seq, resp: resp[:n], run: s.state.run, bound: s.bound}
+	m := &s.now // a moment of its own would be on the heap, for each command
+	*m = moment{seq: seq, resp: resp[:n], run: s.state.run, bound: s.bound}
 	if code == ccShutdown && rc == rcSuccess {
 		m.flags = flagShutdown
 	}
@@ -178,9 +180,9 @@ func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
 	case rc == rcFailure:
 		return 0, errors.New("the TPM is in failure mode")
 	case code == ccStartup && rc == rcSuccess && s.hosted(fresh):
-		return s.startHosted(&m, fresh, resp)
+		return s.startHosted(m, fresh, resp)
 	case stored || exact:
-		return s.saveDurable(&m, exact, resp)
+		return s.saveDurable(m, exact, resp)
 	case c == classPure, c == classJournal && rc != rcSuccess:
 		clear(s.plain[:staged])
 		return n, nil
@@ -188,7 +190,7 @@ func (s *slot) run(seq uint64, locality uint8, cmd, resp []byte) (int, error) {
 		s.appendJournal(seq, locality, staged-entryHeaderSize, resp[:n])
 		return n, nil
 	}
-	return n, s.checkpoint(&m)
+	return n, s.checkpoint(m)
 }
 
 // classOf gives a command's class in the slot's present state, and stages it

@@ -449,3 +449,31 @@ func TestRunCannotBegin(t *testing.T) {
 		t.Errorf("power-on for the new run = %+v, want a fresh start", reply)
 	}
 }
+
+// A worker lives in little memory, and its garbage collector comes rarely if at all,
+// because commands leave next to nothing to collect.
+func TestCommandsAllocateNothing(t *testing.T) {
+	r := newRig(t)
+	r.powerOn(r.run)
+	r.tpm.Startup()
+	resp, buf := make([]byte, abi.MaxPayload), make([]byte, abi.MaxPayload)
+	for _, tt := range []struct {
+		name string
+		cmd  []byte
+		most float64
+	}{
+		{"no effect", command(0x17b, 0, nil, 0, 32), 0},
+		{"refused", command(0x17e, 0, nil, 0), 0}, // PCR_Read without a selection
+		{"journal", cmdExtend, 1},                 // 6 bytes, for a checksum
+	} {
+		allocs := testing.AllocsPerRun(100, func() {
+			r.seq++
+			if _, _, err := r.slot.execute(r.seq, 0, buf[:copy(buf, tt.cmd)], resp); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if allocs > tt.most {
+			t.Errorf("%s: %v allocations for a command, want %v", tt.name, allocs, tt.most)
+		}
+	}
+}

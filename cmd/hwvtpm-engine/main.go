@@ -26,6 +26,7 @@ import (
 	_ "hwvtpm/firmware/sandbox" // acts before main if the first argument is --worker
 	"hwvtpm/firmware/wire"
 	"hwvtpm/internal/cli"
+	"hwvtpm/internal/footprint"
 )
 
 func main() {
@@ -49,6 +50,7 @@ func realMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "error", err)
 		return 2
 	}
+	defer footprint.TrimLater().Stop()
 	return exitCode(firmware.Run(cfg))
 }
 

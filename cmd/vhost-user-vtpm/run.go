@@ -18,6 +18,7 @@ import (
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/metrics"
 	"hwvtpm/internal/cli"
+	"hwvtpm/internal/footprint"
 	"hwvtpm/vhostuser"
 	"hwvtpm/virtqueue"
 	"hwvtpm/vtpm"
@@ -93,10 +94,7 @@ func run(ctx context.Context, cfg config) (err error) {
 		return err
 	}
 	defer stop()
-	debug.FreeOSMemory()
-	if err := dropStartup(); err != nil {
-		log.Debug("memory of the start is kept", "error", err)
-	}
+	defer footprint.TrimLater().Stop()
 	cli.Tell(log, "READY=1\nSTATUS=waiting for a virtual machine")
 	defer cli.Tell(log, "STOPPING=1")
 	return f.serve(ctx, end)

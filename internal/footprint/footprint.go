@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package footprint
 
 import (
 	"bufio"
@@ -9,24 +9,28 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// dropStartup gives back the pages of this program's file that only its start
-// needed: a third of its footprint, and there is one process for each virtual
-// machine. Pages that are used again come back from the page cache.
-func dropStartup() error {
-	exe, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return fmt.Errorf("own program: %w", err)
-	}
+// settled is how long a start takes, with the coming of the virtual machine that
+// the program was started for. Nothing but memory depends on it.
+const settled = 500 * time.Millisecond
+
+// TrimLater gives memory back when the start is over, and is not in its way. Failure
+// changes nothing, and is not told. What it returns may be stopped.
+func TrimLater() *time.Timer { return time.AfterFunc(settled, func() { _ = trim() }) }
+
+// trim leaves the heap alone. There is little garbage after a start, and what the
+// first garbage collection needs for itself is more.
+func trim() error {
 	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return fmt.Errorf("own mappings: %w", err)
 	}
 	defer f.Close()
-	clean, err := cleanMappings(f, exe)
+	clean, err := cleanMappings(f)
 	if err != nil {
 		return err
 	}
@@ -42,10 +46,10 @@ func dropStartup() error {
 // mapping is a range of addresses.
 type mapping struct{ start, end uintptr }
 
-// cleanMappings finds, in the form of /proc/PID/smaps, the private mappings of a
-// file that cannot be written to and that have no page of their own. A page of
-// its own would be gone for good: relocations are such.
-func cleanMappings(smaps io.Reader, file string) ([]mapping, error) {
+// cleanMappings finds, in the form of /proc/PID/smaps (proc(5)), the private
+// mappings of files that cannot be written to and that have no page of their own.
+// A page of its own would be gone for good: relocations are such.
+func cleanMappings(smaps io.Reader) ([]mapping, error) {
 	var all []mapping
 	var m mapping
 	ours := false
@@ -64,7 +68,7 @@ func cleanMappings(smaps io.Reader, file string) ([]mapping, error) {
 			continue
 		}
 		f := strings.Fields(string(line))
-		ours = len(f) == 6 && f[5] == file && strings.HasPrefix(f[1], "r-") && strings.HasSuffix(f[1], "p")
+		ours = len(f) == 6 && f[5][0] == '/' && strings.HasPrefix(f[1], "r-") && strings.HasSuffix(f[1], "p")
 		if ours {
 			if _, err := fmt.Sscanf(f[0], "%x-%x", &m.start, &m.end); err != nil {
 				return nil, fmt.Errorf("own mappings: %q: %w", f[0], err)
