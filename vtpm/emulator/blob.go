@@ -151,8 +151,7 @@ func (s *session) loadState(kind BlobKind, blob []byte) result {
 		s.log.Error("a state that was to be loaded is refused", "part", uint32(kind), "error", err)
 		return resFail
 	}
-	if kind == BlobVolatile {
-		s.volatile = true
-	}
+	s.set = true
+	s.volatile = s.volatile || kind == BlobVolatile
 	return resOK
 }

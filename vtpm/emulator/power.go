@@ -52,7 +52,7 @@ func (s *session) powerOn() result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.powerOffLocked()
-	again := s.server.powered && s.server.run == s.run && !s.volatile
+	again := s.server.powered && s.server.run == s.run && !s.set
 	var err error
 	if again {
 		err = s.resetLocked()
@@ -60,7 +60,7 @@ func (s *session) powerOn() result {
 		err = s.startLocked()
 	}
 	s.running.Store(err == nil)
-	s.moved, s.volatile, s.suspends = false, false, false
+	s.moved, s.set, s.volatile, s.suspends = false, false, false, false
 	s.quiet.Store(false)
 	switch {
 	case err == nil:

@@ -48,7 +48,8 @@ type session struct {
 	dirty    bool       // a command ran since INIT, and TPM2_Shutdown was not the last
 	suspends bool       // a TPM2_Shutdown(STATE) succeeded since INIT
 	moved    bool       // the whole state went out, and no command ran since
-	volatile bool       // a volatile state was set for the next INIT
+	set      bool       // a part of a state was set for the next INIT
+	volatile bool       // which was a volatile one
 	hash     hashing    // a hash sequence in the making
 	scratch  []byte     // for responses to the session's own commands
 }
