@@ -58,7 +58,7 @@ func (inv *invocation) readSwtpm() ([]byte, error) {
 		return nil, err
 	}
 	path := filepath.Join(inv.state, swtpmState)
-	file, err := readSome(path, swtpmstate.MaxSize)
+	file, err := readState(path)
 	if err != nil {
 		return nil, err
 	}
@@ -79,9 +79,38 @@ func (inv *invocation) readSwtpm() ([]byte, error) {
 	return state, nil
 }
 
+func readState(path string) ([]byte, error) {
+	f, err := openPlain(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readMost(f, swtpmstate.MaxSize)
+}
+
+// openPlain opens a file of swtpm's directory. That is swtpm's user's, who may have put
+// there what leads elsewhere, or what root would wait for.
+func openPlain(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, fmt.Errorf("%s is a symbolic link: name the directory that has the file itself", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no file", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // unused refuses a directory that a running swtpm has locked.
 func unused(dir string) error {
-	f, err := os.Open(filepath.Join(dir, swtpmLock))
+	f, err := openPlain(filepath.Join(dir, swtpmLock))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // an old swtpm made none
 	}
@@ -167,17 +196,21 @@ func options(arg string, known map[string][]string) (path string, opts map[strin
 	return path, opts, nil
 }
 
-// readSome reads a file of at most so many bytes.
+// readSome reads a file, or a pipe, of at most so many bytes.
 func readSome(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	return readMost(f, most)
+}
+
+func readMost(f *os.File, most int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(b)) > most {
 		clear(b)
-		err = fmt.Errorf("%s has more than %d bytes", path, most)
+		err = fmt.Errorf("%s has more than %d bytes", f.Name(), most)
 	}
 	return b, err
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -176,5 +177,35 @@ func TestImportOfUsedState(t *testing.T) {
 	}
 	if err := unused(dir); err == nil {
 		t.Error("a state that is in use is taken")
+	}
+}
+
+// TestImportOfStrangeFiles: what leads elsewhere is not read, and nothing is waited for.
+func TestImportOfStrangeFiles(t *testing.T) {
+	r := newRig(t)
+	for _, name := range []string{swtpmState, swtpmLock} {
+		for what, tc := range map[string]struct {
+			put  func(path string) error
+			want string
+		}{
+			"symbolic link": {func(path string) error { return os.Symlink("/dev/zero", path) }, "symbolic link"},
+			"pipe":          {func(path string) error { return unix.Mkfifo(path, 0o600) }, "is no file"},
+			"directory":     {func(path string) error { return os.Mkdir(path, 0o700) }, "is no file"},
+		} {
+			dir := t.TempDir()
+			if err := tc.put(filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan result, 1)
+			go func() { done <- r.run("", "import-swtpm vm --state "+dir) }()
+			select {
+			case got := <-done:
+				if got.code != cli.ExitFailure || !strings.Contains(got.err, tc.want) {
+					t.Errorf("%s as %s: exit code %d, %q, want %d and %q", what, name, got.code, got.err, cli.ExitFailure, tc.want)
+				}
+			case <-time.After(20 * time.Second):
+				t.Errorf("%s as %s is waited for", what, name)
+			}
+		}
 	}
 }
