@@ -39,7 +39,11 @@ func become(name string) error {
 	if uidErr != nil || gidErr != nil {
 		return fmt.Errorf("user %s has no number", name)
 	}
-	if err := syscall.Setgroups([]int{gid}); err != nil {
+	groups, err := groupsOf(u)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Setgroups(groups); err != nil {
 		return fmt.Errorf("becoming %s: %w", name, err)
 	}
 	if err := syscall.Setgid(gid); err != nil {
@@ -49,4 +53,19 @@ func become(name string) error {
 		return fmt.Errorf("becoming %s: %w", name, err)
 	}
 	return nil
+}
+
+// groupsOf are all groups of a user: coprocd's socket is let at by one of them.
+func groupsOf(u *user.User) ([]int, error) {
+	names, err := u.GroupIds()
+	if err != nil {
+		return nil, fmt.Errorf("groups of %s: %w", u.Username, err)
+	}
+	groups := make([]int, len(names))
+	for i, name := range names {
+		if groups[i], err = strconv.Atoi(name); err != nil {
+			return nil, fmt.Errorf("groups of %s: %w", u.Username, err)
+		}
+	}
+	return groups, nil
 }

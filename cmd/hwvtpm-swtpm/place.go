@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"hwvtpm/coproc/abi"
 )
 
@@ -75,7 +77,7 @@ func checkFresh(dir string) error {
 	}
 	for _, name := range []string{swtpmFile, "tpm-00.permall"} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
-			return fmt.Errorf("%s has a TPM of swtpm's (%s): bring it into a slot with 'vtpmctl import-swtpm', or start a new TPM in an empty directory", dir, name)
+			return fmt.Errorf("%s has a TPM of swtpm's (%s): bring it into a slot with 'vtpmctl import-swtpm' and 'swtpm_setup --slot', or start a new TPM in an empty directory", dir, name)
 		}
 	}
 	if _, err := os.Lstat(filepath.Join(dir, cardDir)); err == nil {
@@ -94,7 +96,8 @@ func writePlace(dir string, p place) error {
 	return replaceFile(dir, placeFile, append(text, '\n'))
 }
 
-// replaceFile replaces a small file as a whole.
+// replaceFile replaces a small file as a whole. One that root makes is the directory's
+// owner's, who runs swtpm.
 func replaceFile(dir, name string, text []byte) (err error) {
 	f, err := os.CreateTemp(dir, name+".*")
 	if err != nil {
@@ -106,13 +109,21 @@ func replaceFile(dir, name string, text []byte) (err error) {
 		}
 	}()
 	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, giveToOwner(f, dir), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
 		return err
 	}
 	return syncDir(dir)
+}
+
+func giveToOwner(f *os.File, dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	return f.Chown(int(st.Uid), int(st.Gid))
 }
 
 func syncDir(dir string) error {

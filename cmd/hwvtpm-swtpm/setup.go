@@ -38,6 +38,10 @@ card in DIR itself (see swtpm socket --help).
   --overwrite               replace a TPM that is there: it is destroyed
   --not-overwrite           leave a TPM that is there, without an error
   --reconfigure             change the PCR banks of a TPM that is there
+  --slot NAME --slot-key FILE
+                            make a slot that is there already the TPM of DIR, such
+                            as one of 'vtpmctl import-swtpm'; swtpm has no such
+                            option. DIR gets a copy of the access key
   --rsa-keysize 2048, --decryption
                             say what is so anyway
   --logfile FILE            (default standard error)
@@ -58,6 +62,8 @@ type setupConfig struct {
 	notOverwrite bool
 	reconfigure  bool
 	keepBanks    bool // --pcr-banks -
+	slot         string
+	slotKey      string
 	log          logConfig
 	runAs        string
 }
@@ -81,6 +87,8 @@ func parseSetup(con *console, args []string) (*setupConfig, error) {
 		{names: []string{"--overwrite"}, flag: &c.overwrite},
 		{names: []string{"--not-overwrite"}, flag: &c.notOverwrite},
 		{names: []string{"--reconfigure"}, flag: &c.reconfigure},
+		{names: []string{"--slot"}, word: &c.slot},
+		{names: []string{"--slot-key"}, word: &c.slotKey},
 		{names: []string{"--rsa-keysize"}, value: only("2048")},
 		{names: []string{"--logfile"}, word: &c.log.file},
 		{names: []string{"--runas"}, word: &c.runAs},
@@ -137,7 +145,7 @@ func (c *setupConfig) check(tpm2 bool) error {
 	case c.reconfigure && c.tpm.keys != 0:
 		return errors.New("--reconfigure makes no keys and certificates: give none of --createek, --create-*")
 	}
-	return nil
+	return c.checkSlot()
 }
 
 // swtpmSetup is the program swtpm_setup.
@@ -164,6 +172,9 @@ func swtpmSetup(ctx context.Context, con *console, args []string) error {
 }
 
 func (c *setupConfig) run(ctx context.Context, s settings, log hclog.Logger) error {
+	if c.slot != "" {
+		return attach(ctx, s, c.state, c.slot, c.slotKey, log)
+	}
 	old, err := readPlace(c.state)
 	switch {
 	case errors.Is(err, errNoPlace) && c.reconfigure:
