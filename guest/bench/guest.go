@@ -116,15 +116,29 @@ func (g *guestBench) boot(ctx context.Context, env *lab.Env, logs string, i int)
 		}
 		opts.TPM = lab.EmulatorTPM{Swtpm: peer, Model: guestModels[i]}
 	}
-	for _, pid := range newChildren(others) {
-		m.servers = append(append(m.servers, pid), children(pid)...)
-	}
+	m.servers = newChildren(others)
 	others = children(os.Getpid())
 	if m.guest, err = m.rig.Boot(ctx, opts); err != nil {
 		return err
 	}
 	m.qemu = newChildren(others)
-	return errors.Join(m.awaitTPM(ctx), m.guest.QMP.Stop(ctx))
+	return errors.Join(m.awaitTPM(ctx), m.findEngine(), m.guest.QMP.Stop(ctx))
+}
+
+// findEngine adds the backend's engine to the servers. Behind QEMU's own devices it
+// is not there before the machine is, and left out it would run on a processor of its
+// own, whatever the placement.
+func (m *machine) findEngine() error {
+	if m.backend == nil {
+		return nil
+	}
+	for _, pid := range m.servers {
+		m.servers = append(m.servers, children(pid)...)
+	}
+	if engine := m.backend.Engine(); engine == 0 || !slices.Contains(m.servers, engine) {
+		return fmt.Errorf("bench: the engine, process %d, is not among %d", engine, m.servers)
+	}
+	return nil
 }
 
 // newChildren are the children of this program that it did not have.
