@@ -2,11 +2,7 @@
 
 package firmware
 
-import (
-	"encoding/binary"
-	"fmt"
-	"hash/crc32"
-)
+import "fmt"
 
 // commitWord says which checkpoint counts and how much of the journal. It is
 // the only thing in the volatile file that is overwritten in place, and it is
@@ -30,11 +26,14 @@ func (c commitWord) pack() uint64 {
 	return w | commitCheck(w)
 }
 
+// commitCheck is the lower half of the CRC-32C of the six bytes above it, from the
+// highest down. It is computed here, since what package crc32 is given is on the heap.
 func commitCheck(w uint64) uint64 {
-	var b [6]byte
-	binary.BigEndian.PutUint32(b[0:], uint32(w>>32))
-	binary.BigEndian.PutUint16(b[4:], uint16(w>>16))
-	return uint64(crc32.Checksum(b[:], castagnoli) & 0xffff)
+	crc := ^uint32(0)
+	for shift := 56; shift >= 16; shift -= 8 {
+		crc = castagnoli[byte(crc)^byte(w>>shift)] ^ crc>>8
+	}
+	return uint64(^crc & 0xffff)
 }
 
 func unpackCommit(w uint64) (commitWord, error) {

@@ -4,7 +4,9 @@ package firmware
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -54,6 +56,10 @@ func TestCommitWord(t *testing.T) {
 		w := want.pack()
 		if got, err := unpackCommit(w); err != nil || got != want {
 			t.Fatalf("unpack(%#x) = %+v, %v, want %+v", w, got, err, want)
+		}
+		b := binary.BigEndian.AppendUint64(nil, w)
+		if sum := crc32.Checksum(b[:6], castagnoli); uint16(sum) != uint16(w) {
+			t.Fatalf("check of %#x is not of CRC-32C %#x", w, sum)
 		}
 		bit := rapid.IntRange(0, 63).Draw(t, "bit")
 		if got, err := unpackCommit(w ^ 1<<bit); err == nil {

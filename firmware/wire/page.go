@@ -67,7 +67,7 @@ func (p *Page) Reset() {
 }
 
 // SetState tells the state of the slot.
-func (p *Page) SetState(s abi.SlotState) { p.w[wordState].Store(uint64(s)) }
+func (p *Page) SetState(s abi.SlotState) { set(&p.w[wordState], uint64(s)) }
 
 // State is the state of the slot.
 func (p *Page) State() abi.SlotState {
@@ -106,11 +106,11 @@ type Counters struct {
 
 // SetCounters tells the counters.
 func (p *Page) SetCounters(c Counters) {
-	p.w[wordCommands].Store(c.Commands)
-	p.w[wordCheckpoints].Store(c.Checkpoints)
-	p.w[wordJournaled].Store(c.Journaled)
-	p.w[wordDurable].Store(c.Durable)
-	p.w[wordUnshown].Store(c.Unshown)
+	set(&p.w[wordCommands], c.Commands)
+	set(&p.w[wordCheckpoints], c.Checkpoints)
+	set(&p.w[wordJournaled], c.Journaled)
+	set(&p.w[wordDurable], c.Durable)
+	set(&p.w[wordUnshown], c.Unshown)
 }
 
 // Counters are the counters.
@@ -136,8 +136,8 @@ func (p *Page) Unshown() uint64 { return p.w[wordUnshown].Load() }
 
 // SetPosition tells the position of the permanent state.
 func (p *Page) SetPosition(generation, epoch uint64) {
-	p.w[wordGeneration].Store(generation)
-	p.w[wordEpoch].Store(epoch)
+	set(&p.w[wordGeneration], generation)
+	set(&p.w[wordEpoch], epoch)
 }
 
 // Generation is the generation of the permanent state.
@@ -153,6 +153,14 @@ func (p *Page) Observe(class tpmcmd.Class, result tpmcmd.Result, ns uint64) {
 	bump(&p.w[at+tpmcmd.Bucket(ns)], 1)
 	bump(&p.w[at+tpmcmd.Buckets], ns)
 	bump(&p.w[wordResults+int(result%tpmcmd.Results)], 1)
+}
+
+// set writes a word that nobody else writes. Most have changed rarely since the last
+// command, and an atomic store costs more than to look.
+func set(w *atomic.Uint64, v uint64) {
+	if w.Load() != v {
+		w.Store(v)
+	}
 }
 
 // bump adds to a word that nobody else writes.
