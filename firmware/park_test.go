@@ -51,6 +51,40 @@ func TestParkBeforeIdentify(t *testing.T) {
 	l.end()
 }
 
+// TestParkFailed: a slot that has failed stays so over parking, also when what it
+// failed of is no more, until its reset.
+func TestParkFailed(t *testing.T) {
+	c := newFakeCard(t)
+	c.create()
+	k := newClient(t)
+	l := c.open(k, nil)
+	k.greet(1)
+	k.tpm.Startup()
+	k.tpm.Extend(10, "before")
+	l.park()
+	l = c.open(k, func(s *wire.Setup) { resumed(s); s.MinSeq = 1000 })
+	for range 2 {
+		k.seq = 1000
+		if done := k.execute(bytes.Clone(cmdExtend)); done.Status != abi.StatusFailed || l.page.State() != abi.SlotFailed {
+			t.Errorf("execute: %v, slot is %v, want failed", done.Status, l.page.State())
+		}
+		l.park()
+		l = c.open(k, func(s *wire.Setup) { s.Flags |= wire.Greeted | wire.Failed })
+	}
+	id := [abi.RunIDSize]byte{1}
+	if done := k.ask(&abi.Submission{Op: abi.OpPowerOn, Payload: id[:]}); done.Status != abi.StatusFailed {
+		t.Errorf("power-on: %v, want failed", done.Status)
+	}
+	if done := k.ask(&abi.Submission{Op: abi.OpReset}); done.Status != abi.StatusOK {
+		t.Fatalf("reset: %v", done.Status)
+	}
+	k.tpm.Startup()
+	if got := k.tpm.PCR(10); got != (tpmtest.Digest{}) {
+		t.Errorf("PCR 10 after a reset = %x", got)
+	}
+	l.end()
+}
+
 // TestParkWithQueued: the order to park comes before a submission that was not
 // read, which is the next worker's, and is executed once.
 func TestParkWithQueued(t *testing.T) {

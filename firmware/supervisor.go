@@ -180,17 +180,25 @@ func (w *worker) serve(setup *wire.Setup, u *supervised, data, control int) erro
 		return err
 	}
 	defer watch.stop()
-	if setup.Flags&wire.Powered != 0 {
-		if err := s.resume(); err != nil {
-			s.fail("state of this run cannot be restored", err)
-		}
-		m.publish(s)
-	}
+	s.goOn(setup.Flags)
+	m.publish(s)
 	if u.broken != nil {
 		return u.broken
 	}
 	srv := &server{slot: s, running: run, above: u, meter: m, hello: setup.Flags&wire.Greeted != 0}
 	return srv.serve(data)
+}
+
+// goOn goes on where the slot's last worker was parked.
+func (s *slot) goOn(flags wire.SetupFlags) {
+	switch {
+	case flags&wire.Powered != 0:
+		if err := s.resume(); err != nil {
+			s.fail("state of this run cannot be restored", err)
+		}
+	case flags&wire.Failed != 0:
+		s.phase = abi.SlotFailed
+	}
 }
 
 // open opens the slot from the state in the shared memory.

@@ -49,6 +49,7 @@ type Card struct {
 	opened   time.Time
 
 	readyTimeout time.Duration
+	waits        waits
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -99,7 +100,7 @@ func open(cfg Config, get func(store.Config) (*store.Store, []sealed.Adoption, e
 		return nil, err
 	}
 	c := &Card{
-		cfg: cfg, log: cfg.Logger, opened: time.Now(), readyTimeout: readyTimeout,
+		cfg: cfg, log: cfg.Logger, opened: time.Now(), readyTimeout: readyTimeout, waits: defaultWaits,
 		door: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		byNumber: map[uint32]*slot{}, byName: map[string]*slot{},
 	}

@@ -200,7 +200,7 @@ func (s *slot) recertify(ctx context.Context, ch *chain) ([]abi.EKCertificate, e
 	defer volatile.Close()
 	j := &recertifying{issuing{card: c, vm: s.rec.Name, chain: ch, slot: s}}
 	j.known, _ = s.certificates() // damaged ones are made anew
-	r, err := c.start(ctx, j, setup, blob, int(volatile.Fd()))
+	r, err := c.start(ctx, c.waits.work, j, setup, blob, int(volatile.Fd()))
 	if err != nil {
 		return nil, err
 	}

@@ -26,10 +26,11 @@ type Config struct {
 	// Protection keeps the storage key and the counter. Nil: files.
 	Protection Protection
 
-	// MaxLive is how many workers there may be. Beyond that the slot that was
-	// used least recently is parked, or a busy one is waited for. Slots that
-	// cannot be parked, since they are not powered on or have failed, come on
-	// top. Zero: 64.
+	// MaxLive is how many workers there may be at most, without spares. Beyond
+	// that the slot that was used least recently is parked; if all are busy, one
+	// that has had a second. Who waits is served in order, and refused with
+	// abi.StatusFull after 20 seconds; the client of a parked slot is told after
+	// a minute, by the end of its slot. Zero: 64.
 	MaxLive int
 
 	// Spares is how many workers wait for a slot, so that none has to be

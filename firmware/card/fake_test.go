@@ -159,6 +159,9 @@ func (f *fake) begin() {
 		f.page.SetState(abi.SlotRunning)
 		f.page.SetSeq(f.seq)
 	}
+	if f.setup.Flags&wire.Failed != 0 {
+		f.page.SetState(abi.SlotFailed)
+	}
 	f.send(wire.AppendReady(nil, &wire.Ready{Generation: l.Generation, Epoch: l.Epoch}))
 }
 
@@ -237,6 +240,9 @@ func (f *fake) answer(msg []byte) {
 // execute runs a command. What it answers begins with "ok" if it was done.
 func (f *fake) execute(cmd []byte) []byte {
 	word, arg, _ := strings.Cut(string(cmd), " ")
+	if f.page.State() == abi.SlotFailed {
+		return []byte("slot has failed")
+	}
 	switch word {
 	case "add": // durable
 		n := binary.LittleEndian.Uint64(f.state)

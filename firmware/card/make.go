@@ -115,7 +115,7 @@ func (c *Card) make(ctx context.Context, req *abi.SlotCreate, setup *wire.Setup,
 
 // runMaker runs the worker to its end. When it returns, m is the caller's alone.
 func (c *Card) runMaker(ctx context.Context, m *making, setup *wire.Setup, blob []byte) (wire.Ready, error) {
-	r, err := c.start(ctx, m, setup, blob)
+	r, err := c.start(ctx, c.waits.work, m, setup, blob)
 	if err != nil {
 		return wire.Ready{}, err
 	}

@@ -23,7 +23,7 @@ func (s *slot) open(ctx context.Context) (*Grant, error) {
 		s.mu.Lock()
 		s.line, s.lastUsed = l, time.Now().Unix()
 		s.mu.Unlock()
-		err = s.bring(ctx, 0)
+		err = s.bring(ctx, s.card.waits.open, 0)
 	}
 	if err == nil {
 		return grant, nil
@@ -50,10 +50,11 @@ func (s *slot) fail(err error) {
 	s.leave(err)
 }
 
-// bring gives the slot a worker, and makes it live.
+// bring gives the slot a worker, for which it waits so long at most, and makes it
+// live.
 //
 // Preconditions: the slot is opening and has a line.
-func (s *slot) bring(ctx context.Context, flags wire.SetupFlags) error {
+func (s *slot) bring(ctx context.Context, wait time.Duration, flags wire.SetupFlags) error {
 	c := s.card
 	blob, err := c.store.ReadState(s.rec.ID)
 	if err != nil {
@@ -69,7 +70,7 @@ func (s *slot) bring(ctx context.Context, flags wire.SetupFlags) error {
 		return err
 	}
 	defer volatile.Close()
-	r, err := c.start(ctx, s, setup, blob, int(volatile.Fd()), s.line.data, s.line.control)
+	r, err := c.start(ctx, wait, s, setup, blob, int(volatile.Fd()), s.line.data, s.line.control)
 	if err != nil {
 		return err
 	}
@@ -151,12 +152,12 @@ func (s *slot) wake(ticket uint64, hungUp bool) {
 	began := time.Now()
 	pause := firstPause
 	for try := 1; ; try++ {
-		err := s.bring(s.card.ctx, wire.Greeted|wire.Powered)
+		err := s.bring(s.card.ctx, s.card.waits.wake, s.comeback())
 		if err == nil {
 			s.card.resumed(time.Since(began))
 			return
 		}
-		if try == wakeTries || faulty(statusOf(err)) || s.card.ctx.Err() != nil {
+		if status := statusOf(err); try == wakeTries || faulty(status) || status == abi.StatusFull || s.card.ctx.Err() != nil {
 			s.card.log.Error("slot cannot be brought back", "slot", s.rec.Name, "err", err)
 			s.fail(err)
 			return
@@ -164,6 +165,19 @@ func (s *slot) wake(ticket uint64, hungUp bool) {
 		time.Sleep(pause)
 		pause *= 2
 	}
+}
+
+// comeback says to the next worker how its client's slot was parked.
+func (s *slot) comeback() wire.SetupFlags {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.parkedIn {
+	case abi.SlotRunning:
+		return wire.Greeted | wire.Powered
+	case abi.SlotFailed:
+		return wire.Greeted | wire.Failed
+	}
+	return wire.Greeted
 }
 
 // takeParked takes a slot that is parked still, to bring it back, or closes it.
@@ -239,9 +253,8 @@ func (s *slot) ended(r *run) {
 		s.card.counters.restarts.Add(1)
 		s.card.log.Error("worker died; its client has to come again", "slot", s.rec.Name, "pid", r.proc.PID(), "err", err)
 	}
-	// One that has failed meanwhile does not come back: the next worker would
-	// not know, and go on from before that.
-	if err == nil && s.phase == parking && r.page.State() == abi.SlotRunning && s.ctxOpen() && s.watched() {
+	if err == nil && s.phase == parking && s.ctxOpen() && s.watched() {
+		s.parkedIn = r.page.State()
 		s.set(parked)
 		s.card.counters.parks.Add(1)
 		return

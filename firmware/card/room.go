@@ -26,31 +26,42 @@ func monotonic() int64 {
 	return ts.Nano()
 }
 
-// reserve makes room for one more worker, and parks the slot that was used least
-// recently for it. Whoever comes first gets it first.
-func (c *Card) reserve(ctx context.Context) error {
+// turn is how long a worker that is never idle may serve before it has to make room
+// for a slot that waits, and how long one that was told to exit is counted on.
+const turn = time.Second
+
+// waits are how long to wait for room. Drivers give up a slot that they open after
+// 30 s, and a command after 90 s: they are to be told why before that.
+type waits struct{ open, wake, work time.Duration }
+
+var defaultWaits = waits{open: 20 * time.Second, wake: time.Minute, work: makeTimeout}
+
+// reserve makes room for one more worker. If there is none, somebody has to park.
+// Whoever comes first gets it first.
+func (c *Card) reserve(ctx context.Context, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	select {
 	case c.door <- struct{}{}:
 		defer func() { <-c.door }()
 	case <-ctx.Done():
-		return noRoom(ctx)
+		return c.noRoom(ctx)
 	}
-	for {
-		if int(c.workers.Load()) < c.cfg.MaxLive || c.evict() {
-			c.workers.Add(1)
-			return nil
-		}
+	for int(c.workers.Load()) >= c.cfg.MaxLive { // who has the door is the only one to add
+		c.evict()
 		select {
 		case <-c.room:
 		case <-time.After(roomPoll):
 		case <-ctx.Done():
-			return noRoom(ctx)
+			return c.noRoom(ctx)
 		}
 	}
+	c.workers.Add(1)
+	return nil
 }
 
-func noRoom(ctx context.Context) error {
-	return refuse(abi.StatusFull, "all workers are busy: %w", ctx.Err())
+func (c *Card) noRoom(ctx context.Context) error {
+	return refuse(abi.StatusFull, "all %d workers are busy with other slots: try again, or let the card have more: %w", c.cfg.MaxLive, ctx.Err())
 }
 
 // release gives room back.
@@ -62,34 +73,29 @@ func (c *Card) release() {
 	}
 }
 
-// evict parks a slot if none is being parked yet. It says whether there is room
-// when those that cannot be parked don't count.
-func (c *Card) evict() bool {
-	var victim *slot
-	var oldest int64
-	pinned, leaving := 0, 0
+// evict has a worker exit, if none is about to: of those that are idle the one that
+// was used least recently; or else, of those that had their turn, the one that has
+// begun a command last, since it may be in one that takes long.
+func (c *Card) evict() {
+	var idle, busy *slot
+	var oldest, newest int64
 	now := monotonic()
 	for _, s := range c.all() {
-		used, state := s.idle(now)
-		switch state {
-		case pinnedSlot:
-			pinned++
-		case leavingSlot:
-			leaving++
-		case idleSlot:
-			if victim == nil || used < oldest {
-				victim, oldest = s, used
-			}
-		case busySlot:
+		used, o := s.occupied(now)
+		switch {
+		case o == leavingSlot:
+			return
+		case o == idleSlot && (idle == nil || used < oldest):
+			idle, oldest = s, used
+		case o == servedSlot && (busy == nil || used > newest):
+			busy, newest = s, used
 		}
 	}
-	if int(c.workers.Load())-pinned < c.cfg.MaxLive {
-		return true
+	if idle != nil {
+		idle.park(false) // if it has become busy: the next time
+	} else if busy != nil {
+		busy.park(true)
 	}
-	if victim != nil && int(c.workers.Load())-pinned-leaving >= c.cfg.MaxLive {
-		victim.park() // if it has become busy: the next time
-	}
-	return false
 }
 
 // occupancy is what a slot's worker does.
@@ -97,38 +103,42 @@ type occupancy uint8
 
 const (
 	busySlot    occupancy = iota // or no worker
-	idleSlot                     // may be parked
-	pinnedSlot                   // cannot be parked
-	leavingSlot                  // is being parked
+	servedSlot                   // busy, and has had its turn
+	idleSlot                     // nobody would miss it
+	leavingSlot                  // was told to exit, not long ago
 )
 
-// idle says what the slot's worker does, and when it was used last.
-func (s *slot) idle(now int64) (used int64, o occupancy) {
+// occupied says what the slot's worker does, and when it was used last.
+func (s *slot) occupied(now int64) (used int64, o occupancy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch s.phase {
 	case parking:
-		return 0, leavingSlot
+		if now-s.run.told < int64(turn) {
+			return 0, leavingSlot
+		}
 	case live:
-		return s.run.idle(now)
+		return s.run.occupied(now)
 	case closed, opening, parked, busy:
 	}
 	return 0, busySlot
 }
 
-func (r *run) idle(now int64) (used int64, o occupancy) {
+func (r *run) occupied(now int64) (used int64, o occupancy) {
 	last := r.page.LastActive()
+	used = max(last, r.started)
 	switch {
-	case r.page.Busy(), last == 0 && now-r.started < int64(settleTime):
-		return 0, busySlot
-	case r.page.State() != abi.SlotRunning:
-		return 0, pinnedSlot
+	case !r.page.Busy() && (last != 0 || now-r.started >= int64(settleTime)):
+		return used, idleSlot
+	case now-r.started >= int64(turn):
+		return used, servedSlot
 	}
-	return max(last, r.started), idleSlot
+	return used, busySlot
 }
 
 // park tells the slot's worker to exit, and the slot goes on when its client does.
-func (s *slot) park() error {
+// One that is busy has to be forced: it answers first.
+func (s *slot) park(force bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -138,9 +148,7 @@ func (s *slot) park() error {
 		return refuse(abi.StatusOrder, "slot %s is not open", s.rec.Name)
 	case s.phase != live:
 		return refuse(abi.StatusInUse, "slot %s is about to be used", s.rec.Name)
-	case s.run.page.State() != abi.SlotRunning:
-		return refuse(abi.StatusInUse, "slot %s is %s, not running", s.rec.Name, s.run.page.State())
-	case s.run.page.Busy():
+	case s.run.page.Busy() && !force:
 		return refuse(abi.StatusInUse, "slot %s is busy", s.rec.Name)
 	}
 	return s.tellToExit()
@@ -151,7 +159,7 @@ func (s *slot) park() error {
 func (s *slot) parkAndWait(ctx context.Context) error {
 	timeout := time.After(exitGrace)
 	for {
-		err := s.park()
+		err := s.park(false)
 		s.mu.Lock()
 		phase, next := s.phase, s.next()
 		s.mu.Unlock()
@@ -189,8 +197,8 @@ func (c *Card) parkIdle() {
 		}
 		now := monotonic()
 		for _, s := range c.all() {
-			if used, o := s.idle(now); o == idleSlot && c.cfg.ParkAfter >= 0 && now-used > int64(c.cfg.ParkAfter) {
-				s.park()
+			if used, o := s.occupied(now); o == idleSlot && c.cfg.ParkAfter >= 0 && now-used > int64(c.cfg.ParkAfter) {
+				s.park(false)
 			}
 			s.reap(now)
 		}
@@ -219,6 +227,7 @@ func (s *slot) tellToExit() error {
 		s.run.proc.Kill()
 		return fmt.Errorf("park slot %s: %w", s.rec.Name, err)
 	}
+	s.run.told = monotonic()
 	s.set(parking)
 	return nil
 }

@@ -53,6 +53,7 @@ type run struct {
 	// Guarded by the slot's mu.
 	over bool  // ended was called
 	hung int64 // since when the client has hung up, CLOCK_MONOTONIC, in ns
+	told int64 // when it was told to exit, the same
 }
 
 // exitGrace is how long a worker may take from closing its channel to its end.
@@ -60,9 +61,9 @@ const exitGrace = 2 * time.Second
 
 // start gives a worker its setup, with a sealed state and descriptors of the slot,
 // which stay the caller's. It waits for room, and clears the keys in setup.
-func (c *Card) start(ctx context.Context, job job, setup *wire.Setup, blob []byte, fds ...int) (*run, error) {
+func (c *Card) start(ctx context.Context, wait time.Duration, job job, setup *wire.Setup, blob []byte, fds ...int) (*run, error) {
 	defer setup.Clear()
-	if err := c.reserve(ctx); err != nil {
+	if err := c.reserve(ctx, wait); err != nil {
 		return nil, err
 	}
 	r, err := c.startReserved(job, setup, blob, fds)

@@ -61,6 +61,7 @@ type slot struct {
 	line       *line // the client's
 	run        *run  // the worker; live and parking only
 	ticket     uint64
+	parkedIn   abi.SlotState // what the TPM was like; parked and opening only
 	history
 }
 

@@ -25,7 +25,7 @@ func bytesOf(t *rapid.T, n int, name string) []byte {
 // drawSetup gives a Setup that means something.
 func drawSetup(t *rapid.T) Setup {
 	s := Setup{
-		Flags: rapid.SampledFrom([]SetupFlags{0, Create, Clone, Greeted, Greeted | Powered, Create | GenericCurves,
+		Flags: rapid.SampledFrom([]SetupFlags{0, Create, Clone, Greeted, Greeted | Powered, Greeted | Failed, Create | GenericCurves,
 			Create | Certifies, Recertify | Certifies}).Draw(t, "flags"),
 		Slot:  sealed.SlotID(bytesOf(t, 16, "slot")),
 		Key:   [32]byte(bytesOf(t, 32, "key")),
@@ -102,6 +102,8 @@ func TestSetupThatContradictsItself(t *testing.T) {
 		"create and clone":       func(s *Setup) { s.Flags = Create | Clone },
 		"create, powered":        func(s *Setup) { s.Flags, s.BlobLen = Create|Greeted|Powered, 0 },
 		"powered, not greeted":   func(s *Setup) { s.Flags = Powered },
+		"failed, not greeted":    func(s *Setup) { s.Flags = Failed },
+		"failed and powered":     func(s *Setup) { s.Flags = Greeted | Powered | Failed },
 		"no state":               func(s *Setup) { s.BlobLen = 0 },
 		"create with a state":    func(s *Setup) { s.Flags = Create },
 		"create without banks":   func(s *Setup) { s.Flags, s.BlobLen, s.Banks = Create, 0, 0 },

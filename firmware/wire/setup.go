@@ -40,8 +40,11 @@ const (
 	// Certifies: the card answers to Certify. A worker that makes a TPM asks it
 	// then.
 	Certifies SetupFlags = 1 << 8
+	// Failed: the slot had failed when its last worker was parked, and stays so
+	// until the client's next reset or run.
+	Failed SetupFlags = 1 << 9
 
-	knownFlags = Create | Clone | Greeted | Powered | GenericCurves | MayRestore | Import | Recertify | Certifies
+	knownFlags = Create | Clone | Greeted | Powered | GenericCurves | MayRestore | Import | Recertify | Certifies | Failed
 	makers     = Create | Clone | Import
 	tasks      = makers | Recertify
 )
@@ -191,7 +194,9 @@ func (s *Setup) check() error {
 		why = "flags"
 	case s.Flags&Certifies != 0 && !s.Task(), s.Flags&(Recertify|Certifies) == Recertify:
 		why = "flags"
-	case s.Task() && s.Flags&(Greeted|Powered|MayRestore) != 0, s.Flags&Powered != 0 && s.Flags&Greeted == 0:
+	case s.Task() && s.Flags&(Greeted|Powered|MayRestore) != 0, s.Flags&(Powered|Failed) != 0 && s.Flags&Greeted == 0:
+		why = "flags"
+	case s.Flags&(Powered|Failed) == Powered|Failed:
 		why = "flags"
 	case s.BlobLen > MaxBlob || (s.BlobLen == 0) != (s.Flags&Create != 0):
 		why = "blob length"
