@@ -84,11 +84,37 @@ func TestAnchorRemembersOverRuns(t *testing.T) {
 	if err := a.Check(now); !errors.Is(err, ErrRollback) {
 		t.Errorf("the state before the one that runs: %v", err)
 	}
-	must(t, a.Forget(testSlot))
+}
+
+// An anchor remembers the slots that there are, and refuses what a table that was set
+// back has beside them.
+func TestAnchorForgets(t *testing.T) {
+	cfg := newConfig(t)
+	a := newAnchorIn(t, cfg)
+	stays, goes := permanent(a, 5), permanent(a, 5)
+	goes.Slot = SlotID{9}
+	must(t, a.Note(stays))
+	must(t, a.Advance())
+	size := len(readFile(t, cfg.Path))
+	must(t, a.Note(goes))
+	must(t, a.Advance())
+	must(t, a.Retain([]SlotID{stays.Slot}))
 	must(t, a.Close())
-	if err := reopen(t, cfg).Check(next); !errors.Is(err, ErrRollback) || !strings.Contains(err.Error(), "destroyed") {
+	if n := len(readFile(t, cfg.Path)); n != size {
+		t.Errorf("record has %d bytes, and had %d before the slot that is gone", n, size)
+	}
+
+	a = reopen(t, cfg)
+	must(t, a.RefuseUnknown([]SlotID{stays.Slot, goes.Slot}))
+	must(t, a.Close())
+	a = reopen(t, cfg)
+	must(t, a.Check(stays))
+	if err := a.Check(goes); !errors.Is(err, ErrRollback) || !strings.Contains(err.Error(), "destroyed") {
 		t.Errorf("state of a destroyed slot: %v", err)
 	}
+	_, err := a.Adopt(goes, "we want it back")
+	must(t, err)
+	must(t, a.Check(goes))
 }
 
 func TestVolatileGoesWithTheNewestPermanent(t *testing.T) {

@@ -5,6 +5,7 @@ package sealed
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 )
 
 // Check says whether a blob that was opened is current: nil, or ErrRollback and
@@ -28,7 +29,7 @@ func (a *Anchor) Check(l Label) error {
 	case !l.Kind.positioned() && l.Kind != KindVolatile:
 		return fmt.Errorf("check %s, which has no position: %w", l, fs.ErrInvalid)
 	case known && newest.generation == destroyed:
-		return fmt.Errorf("%s: the slot was destroyed: %w", l, ErrRollback)
+		return fmt.Errorf("%s: the slot was destroyed, or may have been: %w", l, ErrRollback)
 	case l.Kind == KindVolatile && (!known || is != newest):
 		return fmt.Errorf("%s does not go with the newest permanent state, %s: %w", l, newest, ErrRollback)
 	case known && is.before(newest):
@@ -58,20 +59,12 @@ func (a *Anchor) Note(l Label) error {
 }
 
 // Newest gives the newest permanent state of a slot that the anchor knows of. One
-// that was destroyed has a generation that no state reaches.
+// that is refused has a generation that no state reaches.
 func (a *Anchor) Newest(id SlotID) (epoch, generation uint64, known bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p, known := a.rec.table[id]
 	return p.epoch, p.generation, known
-}
-
-// Full tells whether there is no room for another slot: the anchor remembers all
-// that there are, and those that were destroyed.
-func (a *Anchor) Full() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.rec.table) >= maxEntries
 }
 
 // Counter is the value of the monotonic counter as the anchor left it.
@@ -81,16 +74,43 @@ func (a *Anchor) Counter() uint64 {
 	return a.rec.counter
 }
 
-// Forget takes down that a slot was destroyed: none of its states is accepted
-// from now on, and after the next advance not by a later run either. It stays in
-// the table for that.
-func (a *Anchor) Forget(id SlotID) error {
+// Retain forgets all slots but these, and the table. It is called when a table without
+// the others was noted, or checked: record and position of the table change together, so
+// whoever gets a table accepted that has one of the others has an operator adopt that.
+func (a *Anchor) Retain(ids []SlotID) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.failed != nil {
 		return a.failed
 	}
-	return a.moveLocked(id, position{a.rec.epoch, destroyed})
+	retained := map[SlotID]bool{{}: true}
+	for _, id := range ids {
+		retained[id] = true
+	}
+	before := len(a.rec.table)
+	maps.DeleteFunc(a.rec.table, func(id SlotID, _ position) bool { return !retained[id] })
+	a.dirty = a.dirty || len(a.rec.table) != before
+	return nil
+}
+
+// RefuseUnknown takes down that no state is accepted of those of these slots that the
+// anchor does not know. It is for a table that is about to be adopted: it may have
+// slots that were destroyed and forgotten. Each of them has to be adopted by itself.
+func (a *Anchor) RefuseUnknown(ids []SlotID) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.failed != nil {
+		return a.failed
+	}
+	for _, id := range ids {
+		if _, known := a.rec.table[id]; known {
+			continue
+		}
+		if err := a.moveLocked(id, position{a.rec.epoch, destroyed}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // moveLocked puts a slot at a position.

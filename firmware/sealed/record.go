@@ -33,7 +33,8 @@ const (
 // generation.
 type position struct{ epoch, generation uint64 }
 
-// destroyed is the generation of a slot that is no more.
+// destroyed is the generation of a slot that may be no more, so that none of its states
+// is accepted.
 const destroyed = math.MaxUint64
 
 func (p position) before(q position) bool { return newer(q.epoch, q.generation, p.epoch, p.generation) }

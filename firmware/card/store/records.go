@@ -79,6 +79,14 @@ func (s *Store) Records() []Record {
 	return slices.Clone(s.records)
 }
 
+func ids(records []Record) []sealed.SlotID {
+	list := make([]sealed.SlotID, len(records))
+	for i, r := range records {
+		list[i] = r.ID
+	}
+	return list
+}
+
 // find gives the place of a slot in the table.
 func (s *Store) find(id sealed.SlotID) (int, error) {
 	i := slices.IndexFunc(s.records, func(r Record) bool { return r.ID == id })

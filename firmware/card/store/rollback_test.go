@@ -86,6 +86,101 @@ func TestTableSetBack(t *testing.T) {
 	must(t, check(s, a.ID))
 }
 
+// Slots come and go, and leave nothing in the anchor.
+func TestDestroyedSlotsAreForgotten(t *testing.T) {
+	cfg := newConfig(t)
+	s := openStore(t, cfg)
+	create(t, s, 1)
+	var sizes []int64
+	for range 3 {
+		for n := range byte(20) {
+			r := create(t, s, 2+n)
+			save(t, s, r.ID, 2)
+			must(t, s.Remove(r.ID))
+			must(t, s.Advance())
+			must(t, s.RemoveFiles(r.ID))
+		}
+		must(t, s.Close())
+		info, err := os.Stat(filepath.Join(cfg.Dir, anchorName))
+		must(t, err)
+		sizes = append(sizes, info.Size())
+		s = openStore(t, cfg)
+	}
+	if sizes[0] != sizes[2] || sizes[0] > 512 {
+		t.Errorf("anchor has %d bytes, for one slot", sizes)
+	}
+	must(t, check(s, record(1).ID))
+}
+
+// moments copies the store's directory at each moment of f at which a kill would leave
+// something else of the table.
+func moments(t *testing.T, s *Store, f func(at func())) (copies []string) {
+	at := func() { copies = append(copies, copyTree(t, s.dir)) }
+	s.replace = func(path string, data []byte) error {
+		at()
+		defer at()
+		return replaceFile(path, data)
+	}
+	defer mend(s)
+	at()
+	f(at)
+	at()
+	return copies
+}
+
+// A kill at any moment leaves a store that opens, in which the slot is there with its
+// state, or is gone for good.
+func TestKilledWhileDestroying(t *testing.T) {
+	cfg := newConfig(t)
+	s := openStore(t, cfg)
+	stays, goes := create(t, s, 1), create(t, s, 2)
+	must(t, s.Advance())
+	first := copyTree(t, cfg.Dir)
+	copies := moments(t, s, func(at func()) {
+		must(t, s.Remove(goes.ID))
+		at()
+		must(t, s.Advance())
+		at()
+		must(t, s.RemoveFiles(goes.ID))
+	})
+	// Between record and increment.
+	pending := copyTree(t, copies[len(copies)-1])
+	restore(t, filepath.Join(first, counterName), filepath.Join(pending, counterName))
+	for i, dir := range append(copies, pending) {
+		cfg := Config{Dir: filepath.Join(t.TempDir(), "card"), Protection: FileProtection("")}
+		restore(t, dir, cfg.Dir)
+		for range 2 {
+			s := openStore(t, cfg)
+			must(t, check(s, stays.ID))
+			switch n := len(s.Records()); {
+			case n == 2:
+				must(t, check(s, goes.ID))
+			case n != 1 || i < 2:
+				t.Errorf("moment %d: %d slots", i, n)
+			default:
+				if _, _, known := s.anchor.Newest(goes.ID); known {
+					t.Errorf("moment %d: the anchor knows the slot that is gone", i)
+				}
+			}
+			must(t, s.Close())
+		}
+		if i < len(copies)-2 {
+			continue
+		}
+		// It was acknowledged: no file of the past brings it back.
+		restore(t, filepath.Join(first, slotsName), filepath.Join(cfg.Dir, slotsName))
+		s := openStore(t, cfg)
+		if len(s.Records()) != 1 || len(s.Strays()) != 1 {
+			t.Errorf("moment %d: %d slots, strays %v", i, len(s.Records()), s.Strays())
+		}
+		must(t, s.Close())
+		restore(t, filepath.Join(first, tableName), filepath.Join(cfg.Dir, tableName))
+		if _, err := Open(cfg); !errors.Is(err, sealed.ErrRollback) {
+			t.Errorf("moment %d: Open with the table of before: %v", i, err)
+		}
+	}
+}
+
 // restored is a store as a whole set back to a backup, with the counter left.
 func restored(t *testing.T) (Config, Record) {
 	cfg := newConfig(t)

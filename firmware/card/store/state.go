@@ -55,9 +55,6 @@ func (s *Store) Create(r Record, state []byte, certs []abi.EKCertificate, limit 
 	if err := s.Failed(); err != nil {
 		return Record{}, err
 	}
-	if s.anchor.Full() {
-		return Record{}, fmt.Errorf("the card remembers as many destroyed slots as it can: a new card is needed: %w", ErrFull)
-	}
 	if err := os.Mkdir(s.slotPath(r.ID, ""), 0o700); err != nil {
 		return Record{}, fmt.Errorf("create slot: %w", err)
 	}
@@ -99,9 +96,9 @@ func (s *Store) removeDir(id sealed.SlotID) error {
 	return nil
 }
 
-// Remove takes a slot out of the table, and says to the anchor that none of its
-// states is to be accepted. After ErrFailed nobody knows whether it exists. The
-// next steps are Advance, and RemoveFiles.
+// Remove takes a slot out of the table, without which none of its states is accepted.
+// After ErrFailed nobody knows whether it exists. The next steps are Advance, and
+// RemoveFiles.
 func (s *Store) Remove(id sealed.SlotID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,11 +109,7 @@ func (s *Store) Remove(id sealed.SlotID) error {
 	if err := s.change(slices.Delete(slices.Clone(s.records), i, i+1)); err != nil {
 		return err
 	}
-	if err := s.anchor.Forget(id); err != nil {
-		s.failed = fmt.Errorf("%w: %w", ErrFailed, err)
-		return s.failed
-	}
-	return nil
+	return s.anchor.Retain(ids(s.records))
 }
 
 // Advance makes sure that nothing that was done until now can be set back.

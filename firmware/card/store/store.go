@@ -179,8 +179,13 @@ func (s *Store) openAnchor(cfg sealed.AnchorConfig, table sealed.Label, reason s
 	err = anchor.Check(table)
 	if errors.Is(err, sealed.ErrRollback) && reason != "" {
 		var d sealed.Adoption
-		d, err = anchor.Adopt(table, reason)
+		if err = anchor.RefuseUnknown(ids(s.records)); err == nil {
+			d, err = anchor.Adopt(table, reason)
+		}
 		adoptions = append(adoptions, d)
+	}
+	if err == nil {
+		err = anchor.Retain(ids(s.records)) // a crash may have come between table and anchor
 	}
 	return adoptions, err
 }

@@ -219,17 +219,3 @@ func TestStraysAreKept(t *testing.T) {
 		t.Errorf("what a write left is not removed: %v", err)
 	}
 }
-
-// The anchor remembers destroyed slots, too, and may have no room for another: then
-// none is made, for none of its states could be noted.
-func TestAnchorIsFull(t *testing.T) {
-	s := openStore(t, newConfig(t))
-	var err error
-	for n := 0; err == nil; n++ {
-		err = s.anchor.Forget(sealed.SlotID{0xff, byte(n), byte(n >> 8), byte(n >> 16)})
-	}
-	_, blob := seal(t, s, record(1).ID, 1, "state")
-	if r, err := s.Create(record(1), blob, nil, MaxSlots); !errors.Is(err, ErrFull) || len(s.Records()) != 0 {
-		t.Errorf("a slot is made that the anchor cannot remember: %+v, %v; %d slots", r, err, len(s.Records()))
-	}
-}
