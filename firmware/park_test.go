@@ -19,10 +19,7 @@ import (
 func TestParkIdle(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	key := k.tpm.CreateSRK()
 	var want tpmtest.Digest
 	for range 3 {
@@ -90,10 +87,7 @@ func TestParkFailed(t *testing.T) {
 func TestParkWithQueued(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	l.park()
 	for range 10 {
 		k.seq++
@@ -189,10 +183,7 @@ func TestCancelOfRecorded(t *testing.T) {
 func TestParkWhileSaving(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	c.onSave(func(l *life, blob []byte) abi.Status {
 		wire.Send(l.channel, wire.AppendPark(nil))
 		return abi.StatusOK

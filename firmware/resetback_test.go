@@ -16,10 +16,7 @@ import (
 func TestVolatileSetBackOverReset(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	k.tpm.Extend(10, "of the last boot")
 	k.execute([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0}) // TPM2_Shutdown(CLEAR)
 	old, err := os.ReadFile(c.volume)

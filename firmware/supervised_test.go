@@ -100,10 +100,7 @@ func TestClone(t *testing.T) {
 	s := c.setup()
 	s.Flags, s.BlobLen, s.Keys, s.Banks = wire.Create, 0, abi.KeyP256EK, abi.BankSHA256
 	old := c.make(s, nil)
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	k.tpm.DefineNV(tpmtest.NVBase, 4)
 	k.tpm.WriteNV(tpmtest.NVBase, []byte("keep"))
 	l.end()
@@ -132,10 +129,7 @@ func TestClone(t *testing.T) {
 	if r.Status != abi.StatusOK || r.Generation != 1 || len(r.EKs) != 1 || bytes.Equal(r.EKs[0].Name, old.EKs[0].Name) {
 		t.Fatalf("clone: %+v, the source had %+v", r, old)
 	}
-	k = newClient(t)
-	l = n.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l = n.boot(1)
 	if got := k.tpm.ReadNV(tpmtest.NVBase, 4); string(got) != "keep" {
 		t.Errorf("NV of the clone = %q", got)
 	}
@@ -158,10 +152,7 @@ func TestCreateThatCannotBeSaved(t *testing.T) {
 func TestStorageFails(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	k.tpm.Extend(10, "kept")
 	pcr, random := k.tpm.PCR(10), k.tpm.Random(16)
 	c.onSave(func(*life, []byte) abi.Status { return abi.StatusStorage })
@@ -186,10 +177,7 @@ func TestUnsureSave(t *testing.T) {
 	for _, written := range []bool{false, true} {
 		c := newFakeCard(t)
 		c.create()
-		k := newClient(t)
-		l := c.open(k, nil)
-		k.greet(1)
-		k.tpm.Startup()
+		k, l := c.boot(1)
 		k.tpm.Extend(10, "kept")
 		c.onSave(func(l *life, blob []byte) abi.Status {
 			if written {
@@ -248,10 +236,7 @@ func TestVolatileSetBack(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		c := newFakeCard(t)
 		c.create()
-		k := newClient(t)
-		l := c.open(k, nil)
-		k.greet(1)
-		k.tpm.Startup()
+		k, l := c.boot(1)
 		k.tpm.Extend(10, "one")
 		l.park()
 		old, err := os.ReadFile(c.volume)
@@ -304,10 +289,7 @@ func TestVolatileSetBack(t *testing.T) {
 func TestOtherBoot(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	last := l.page.Seq()
 	l.end()
 	k = newClient(t)
@@ -329,10 +311,7 @@ func TestOtherBoot(t *testing.T) {
 func TestCardGoneWhileSaving(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	c.onSave(func(l *life, blob []byte) abi.Status {
 		unix.Shutdown(l.channel, unix.SHUT_RDWR)
 		return abi.StatusOK
