@@ -49,6 +49,8 @@ func TestBlobConversations(t *testing.T) {
 	}}
 	if os.Getenv("HWVTPM_TEST_ROOT") == "1" {
 		start["swtpm"] = startSwtpm
+	} else {
+		t.Log("set HWVTPM_TEST_ROOT=1 to have swtpm confirm what is expected of it")
 	}
 	for who, start := range start {
 		for name, steps := range blobConversations {

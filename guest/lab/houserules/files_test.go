@@ -178,3 +178,28 @@ func TestModuleFilesReplaceNothing(t *testing.T) {
 		}
 	}
 }
+
+var (
+	gateRead  = regexp.MustCompile(`os\.Getenv\("(HWVTPM_TEST_[A-Z]+)"\)`)
+	gateNamed = regexp.MustCompile(`\.(?:Skip|Log)f?\(".*\b(HWVTPM_TEST_[A-Z]+)=1`)
+)
+
+// Each look at a gate has a message for when it is shut: guest/lab/testrun learns
+// from it which tests the gate's tier has to run.
+func TestShutGatesAreNamed(t *testing.T) {
+	for name, text := range tracked(t) {
+		if !isGo(name) {
+			continue
+		}
+		gates := func(re *regexp.Regexp) []string {
+			var found []string
+			for _, m := range re.FindAllSubmatch(text, -1) {
+				found = append(found, string(m[1]))
+			}
+			return found
+		}
+		if read, named := gates(gateRead), gates(gateNamed); !slices.Equal(read, named) {
+			t.Errorf("%s reads %q, and its messages name %q", name, read, named)
+		}
+	}
+}

@@ -8,16 +8,18 @@
 // plain tier is the same without the race detector, which some tests (such as
 // those that count allocations) cannot run under.
 // The root and vm tiers are the packages whose tests look at the tier's
-// environment variable, with that variable set, one package at a time. The fuzz
-// tier is every fuzz target for the time FUZZTIME.
+// environment variable, with that variable set, one package at a time. If another
+// tier ran before, they are those tests of the packages that the shut gate kept
+// from something; the others ran already. The fuzz tier is every fuzz target for
+// the time FUZZTIME.
 //
 // A test that is skipped in one tier because its gate is shut counts as what it
 // did in the tier that opened it. The last line is
 //
 //	N passed, N failed, N skipped
 //
-// and the exit code is 1 if anything failed or nothing ran. With CI=true and all
-// tiers given, a test that was skipped in all of them fails the run as well,
-// unless its reason is one of allowedSkips: in CI nothing that the machine can do
-// is left out.
+// below the names of what failed. The exit code is 1 if anything failed or nothing
+// ran. With all tiers given, tests that were skipped in all of them are named there
+// as well, unless the reason is one of allowedSkips, and with CI=true they fail the
+// run: in CI nothing that the machine can do is left out.
 package main

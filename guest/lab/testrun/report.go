@@ -30,26 +30,30 @@ func skipReason(output string) string {
 	return reason
 }
 
-// forbiddenSkips reports the tests that no tier ran and that no rule excuses.
-func (r *results) forbiddenSkips() error {
+// forbiddenSkips lists the tests that no tier ran and that no rule excuses.
+func (r *results) forbiddenSkips() []string {
 	var bad []string
 	for n, res := range r.tests {
 		allowed := func(re *regexp.Regexp) bool { return re.MatchString(res.reason) }
 		if res.outcome == skipped && !slices.ContainsFunc(allowedSkips, allowed) {
-			bad = append(bad, fmt.Sprintf("  %s: %s", n, res.reason))
+			bad = append(bad, fmt.Sprintf("%s: %s", n, res.reason))
 		}
 	}
-	if len(bad) == 0 {
-		return nil
-	}
 	slices.Sort(bad)
-	return fmt.Errorf("%d tests were skipped in every tier:\n%s", len(bad), strings.Join(bad, "\n"))
+	return bad
 }
 
-// conclude lists the failures and prints the closing count.
-func (r *results) conclude() error {
+// scope is how much of the tests was to run.
+type scope struct {
+	all    bool // every tier
+	strict bool // what was skipped in all of them fails the run
+}
+
+// conclude lists the failures and, after a run of all tiers, what was skipped
+// without excuse; and prints the closing count.
+func (r *results) conclude(s scope) error {
 	var count [3]int
-	var failures []string
+	var failures, skips []string
 	for n, res := range r.tests {
 		count[res.outcome]++
 		if res.outcome == failed {
@@ -60,12 +64,22 @@ func (r *results) conclude() error {
 	for _, f := range failures {
 		fmt.Fprintln(r.out, "failed:", f)
 	}
-	fmt.Fprintf(r.out, "%d passed, %d failed, %d skipped\n", count[passed], count[failed], count[skipped])
-	switch {
-	case count[failed] > 0:
-		return errors.New("tests failed")
-	case count[passed] == 0:
-		return errors.New("no test ran")
+	if s.all {
+		skips = r.forbiddenSkips()
 	}
-	return nil
+	for _, f := range skips {
+		fmt.Fprintln(r.out, "skipped:", f)
+	}
+	fmt.Fprintf(r.out, "%d passed, %d failed, %d skipped\n", count[passed], count[failed], count[skipped])
+	var errs []error
+	if count[failed] > 0 {
+		errs = append(errs, errors.New("tests failed"))
+	}
+	if s.strict && len(skips) > 0 {
+		errs = append(errs, fmt.Errorf("tests that this machine must run were skipped in every tier: %d", len(skips)))
+	}
+	if count[failed]+count[passed] == 0 {
+		errs = append(errs, errors.New("no test ran"))
+	}
+	return errors.Join(errs...)
 }

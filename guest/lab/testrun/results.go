@@ -50,13 +50,14 @@ type result struct {
 type results struct {
 	out     io.Writer
 	tests   map[name]result
-	output  map[name]*strings.Builder // of tests that run
-	blamed  map[string]bool           // packages with a failed test in this tier
+	output  map[name]*strings.Builder      // of tests that run
+	blamed  map[string]bool                // packages with a failed test in this tier
+	shutOut map[string]map[string][]string // by gate and package: tests that have named it as shut
 	verbose bool
 }
 
 func newResults(out io.Writer) *results {
-	return &results{out: out, tests: map[name]result{}}
+	return &results{out: out, tests: map[name]result{}, shutOut: map[string]map[string][]string{}}
 }
 
 // consume runs go test and reads its events.
@@ -99,11 +100,11 @@ func (r *results) add(e event) {
 	case "build-output":
 		fmt.Fprint(r.out, e.Output)
 	case "pass":
-		r.end(n, e, result{outcome: passed})
+		r.end(n, e, passed)
 	case "skip":
-		r.end(n, e, result{outcome: skipped, reason: skipReason(r.take(n))})
+		r.end(n, e, skipped)
 	case "fail":
-		r.end(n, e, result{outcome: failed})
+		r.end(n, e, failed)
 	}
 }
 
@@ -131,11 +132,16 @@ func (r *results) take(n name) string {
 	return b.String()
 }
 
-func (r *results) end(n name, e event, res result) {
+func (r *results) end(n name, e event, how outcome) {
 	text := r.take(n)
-	if res.outcome == failed {
+	res := result{outcome: how}
+	switch how {
+	case failed:
 		fmt.Fprint(r.out, text)
+	case skipped:
+		res.reason = skipReason(text)
 	}
+	r.noteGates(n, text)
 	if n.test == "" {
 		// A package can fail without a failed test: it did not build, or
 		// its process died.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // feed gives one tier's events to r.
@@ -35,14 +37,14 @@ func TestCountsATestOnceOverTiers(t *testing.T) {
 	var out strings.Builder
 	r := newResults(&out)
 	feed(t, r, unitEvents)
-	if err := r.forbiddenSkips(); err == nil || !strings.Contains(err.Error(), "a TestGated: set GATE=1") || strings.Contains(err.Error(), "TestCard") {
-		t.Errorf("forbiddenSkips() = %v, want only TestGated with its reason", err)
+	if got := r.forbiddenSkips(); !slices.Equal(got, []string{"a TestGated: set GATE=1"}) {
+		t.Errorf("forbiddenSkips() = %q, want only TestGated with its reason", got)
 	}
 	feed(t, r, `{"Action":"pass","Package":"hwvtpm/a","Test":"TestGated"}{"Action":"pass","Package":"hwvtpm/a","Test":"TestPlain"}`)
-	if err := r.forbiddenSkips(); err != nil {
-		t.Errorf("after the gate was opened: %v", err)
+	if got := r.forbiddenSkips(); len(got) > 0 {
+		t.Errorf("after the gate was opened: %q", got)
 	}
-	if err := r.conclude(); err != nil {
+	if err := r.conclude(scope{all: true, strict: true}); err != nil {
 		t.Errorf("conclude() = %v", err)
 	}
 	if want := "ok  \thwvtpm/a\t0.1s\n2 passed, 0 failed, 1 skipped\n"; out.String() != want {
@@ -68,7 +70,7 @@ func TestFailureIsCountedAndShown(t *testing.T) {
 			var out strings.Builder
 			r := newResults(&out)
 			feed(t, r, tc.events)
-			if err := r.conclude(); err == nil {
+			if err := r.conclude(scope{}); err == nil {
 				t.Error("conclude() = nil, want an error")
 			}
 			if !strings.HasSuffix(out.String(), "\n"+tc.count+"\n") || !strings.Contains(out.String(), tc.shown) {
@@ -78,9 +80,60 @@ func TestFailureIsCountedAndShown(t *testing.T) {
 	}
 }
 
+// The last lines name what was skipped, next to the count.
+func TestSkipsAreNamedAtTheEnd(t *testing.T) {
+	const named, count = "skipped: a TestGated: set GATE=1\n", "1 passed, 0 failed, 2 skipped\n"
+	for _, tc := range []struct {
+		scope scope
+		want  string
+		fails bool
+	}{
+		{scope{}, count, false}, // a tier of its own leaves out others' tests
+		{scope{all: true}, named + count, false},
+		{scope{all: true, strict: true}, named + count, true},
+	} {
+		var out strings.Builder
+		r := newResults(&out)
+		feed(t, r, unitEvents)
+		out.Reset()
+		if err := r.conclude(tc.scope); (err != nil) != tc.fails || out.String() != tc.want {
+			t.Errorf("conclude(%+v) = %v, printed %q, want %q", tc.scope, err, out.String(), tc.want)
+		}
+	}
+}
+
+// After another tier, a tier with a gate runs the tests that have missed it.
+func TestGatedTestsRunOnce(t *testing.T) {
+	const gate = "HWVTPM_TEST_ROOT"
+	root := tier{gate: gate}
+	r := newResults(&strings.Builder{})
+	packages := []string{"./a", "./b/c", "./d"}
+	if got, want := root.parts(packages, r), [][]string{packages}; !cmp.Equal(got, want) {
+		t.Errorf("as the first tier: parts() = %q, want %q", got, want)
+	}
+	feed(t, r, strings.ReplaceAll(`
+		{"Action":"output","Package":"hwvtpm/a","Test":"TestSkips","Output":"a_test.go:7: set GATE=1\n"}
+		{"Action":"skip","Package":"hwvtpm/a","Test":"TestSkips"}
+		{"Action":"output","Package":"hwvtpm/a","Test":"TestShort","Output":"a_test.go:9: a short one; GATE=1 makes it long\n"}
+		{"Action":"pass","Package":"hwvtpm/a","Test":"TestShort"}
+		{"Action":"output","Package":"hwvtpm/a","Test":"TestWhole","Output":"a_test.go:9: done\n"}
+		{"Action":"pass","Package":"hwvtpm/a","Test":"TestWhole"}
+		{"Action":"output","Package":"hwvtpm/b/c","Test":"TestParts/one","Output":"a_test.go:7: set GATE=1\n"}
+		{"Action":"skip","Package":"hwvtpm/b/c","Test":"TestParts/one"}
+		{"Action":"output","Package":"hwvtpm/b/c","Test":"TestSkips","Output":"a_test.go:7: set GATE=1\n"}
+		{"Action":"fail","Package":"hwvtpm/b/c","Test":"TestSkips"}`, "GATE", gate))
+	want := [][]string{{"-run=^(TestParts|TestShort|TestSkips)$", "./a", "./b/c"}, {"./d"}}
+	if got := root.parts(packages, r); !cmp.Equal(got, want) {
+		t.Errorf("parts() = %q, want %q", got, want)
+	}
+	if got := (tier{gate: "HWVTPM_TEST_VM"}).parts(packages, r); !cmp.Equal(got, [][]string{packages}) {
+		t.Errorf("of another gate: parts() = %q, want %q", got, packages)
+	}
+}
+
 func TestNothingRanIsAnError(t *testing.T) {
 	var out strings.Builder
-	if err := newResults(&out).conclude(); err == nil {
+	if err := newResults(&out).conclude(scope{}); err == nil {
 		t.Error("conclude() = nil without any test")
 	}
 }
@@ -149,7 +202,7 @@ func TestMergeKeepsOutcomesAndOutput(t *testing.T) {
 	r, one := newResults(&out), newResults(&part)
 	feed(t, one, `{"Action":"fail","Package":"hwvtpm/a","Test":"FuzzX"}`)
 	r.merge(one, "what it said\n")
-	if err := r.conclude(); err == nil {
+	if err := r.conclude(scope{}); err == nil {
 		t.Error("conclude() = nil after a merged failure")
 	}
 	if want := "what it said\nfailed: a FuzzX\n0 passed, 1 failed, 0 skipped\n"; out.String() != want {

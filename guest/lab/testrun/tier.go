@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -73,7 +74,11 @@ func (t tier) run(ctx context.Context, res *results) error {
 		}
 		flags = append(slices.Clone(flags), "-outputdir="+dir)
 	}
-	return t.goTest(ctx, res, slices.Concat(flags, packages)...)
+	var errs []error
+	for _, part := range t.parts(packages, res) {
+		errs = append(errs, t.goTest(ctx, res, slices.Concat(flags, part)...))
+	}
+	return errors.Join(errs...)
 }
 
 // goTest runs one go test and reads its events.
