@@ -25,7 +25,6 @@ func TestCoprocdIsKilledUnderLoad(t *testing.T) {
 	start := m.readPCR()
 	m.must("starting the load", m.guest.Agent.Call(m.ctx, agent.OpLoadStart, agent.LoadArgs{Index: nvIndex, PCR: pcr}, nil))
 	for n := range 12 {
-		progress := m.loadStatus().PCR
 		time.Sleep(rand.N(30 * time.Millisecond))
 		if n%4 == 3 {
 			m.must("restarting coprocd", c.Restart())
@@ -33,8 +32,7 @@ func TestCoprocdIsKilledUnderLoad(t *testing.T) {
 			_, err := c.KillWorker(m.ctx)
 			m.must("killing the worker", err)
 		}
-		for m.loadStatus().PCR == progress { // ends with m.ctx
-		}
+		m.awaitProgress()
 	}
 	var end agent.LoadStatus
 	m.must("stopping the load", m.guest.Agent.Call(m.ctx, agent.OpLoadStop, nil, &end))

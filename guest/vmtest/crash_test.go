@@ -32,15 +32,7 @@ func TestEngineIsKilledUnderLoad(t *testing.T) {
 
 	seen := map[int]bool{}
 	for range kills {
-		progress := m.loadStatus().PCR
-		pid := m.awaitEngine(seen)
-		// Any moment of a command's life should be met sometimes.
-		time.Sleep(rand.N(30 * time.Millisecond))
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatalf("killing engine %d: %v", pid, err)
-		}
-		for m.loadStatus().PCR == progress { // ends with m.ctx
-		}
+		m.killEngine(seen)
 	}
 
 	var end agent.LoadStatus
@@ -57,6 +49,28 @@ func TestEngineIsKilledUnderLoad(t *testing.T) {
 	}
 	if !m.backend.Alive() || !m.guest.Alive() {
 		t.Error("backend or QEMU died with an engine")
+	}
+}
+
+// killEngine kills an engine that was not seen before under the load.
+func (m *machine) killEngine(seen map[int]bool) {
+	m.Helper()
+	pid := m.awaitEngine(seen)
+	// Any moment of a command's life should be met sometimes.
+	time.Sleep(rand.N(30 * time.Millisecond))
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		m.Fatalf("killing engine %d: %v", pid, err)
+	}
+	m.awaitProgress()
+}
+
+// awaitProgress waits until the load's command that is under way now was answered:
+// a command that kills twice is refused. What is acknowledged from now on is that
+// command, or a later one.
+func (m *machine) awaitProgress() {
+	m.Helper()
+	progress := m.loadStatus().PCR
+	for m.loadStatus().PCR == progress { // ends with m.ctx
 	}
 }
 

@@ -4,9 +4,7 @@ package vmtest
 
 import (
 	"encoding/binary"
-	"math/rand/v2"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -165,14 +163,7 @@ func TestEngineIsKilledUnderStockGuest(t *testing.T) {
 	e.must("starting the load", e.guest.Agent.Call(e.ctx, agent.OpLoadStart, agent.LoadArgs{Index: nvIndex, PCR: pcr}, nil))
 	seen := map[int]bool{}
 	for range kills {
-		progress := e.loadStatus().PCR
-		pid := e.awaitEngine(seen)
-		time.Sleep(rand.N(30 * time.Millisecond))
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatalf("killing engine %d: %v", pid, err)
-		}
-		for e.loadStatus().PCR == progress { // ends with m.ctx
-		}
+		e.killEngine(seen)
 	}
 	var end agent.LoadStatus
 	e.must("stopping the load", e.guest.Agent.Call(e.ctx, agent.OpLoadStop, nil, &end))
