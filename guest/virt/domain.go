@@ -40,7 +40,7 @@ var domainXML = template.Must(template.New("domain").Parse(
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>/mnt/build/vmlinuz</kernel>
     <initrd>/mnt/build/guest.cpio</initrd>
-    <cmdline>console=ttyS0 panic=-1 reboot=t</cmdline>
+    <cmdline>` + lab.Cmdline + `</cmdline>
   </os>
   <features><acpi/></features>
   {{.CPU}}
