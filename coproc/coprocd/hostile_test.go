@@ -150,7 +150,11 @@ func TestHostileAnswers(t *testing.T) {
 			}
 			before := openFiles(t)
 			s.Hook(tc.hook)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			limit := hang
+			if errors.Is(tc.want, coproc.ErrTimeout) {
+				limit = time.Second
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			if id, err := admin.New(conn).Identify(ctx); err == nil || tc.want != nil && !errors.Is(err, tc.want) {
 				t.Errorf("Identify = %+v, %v, want %v", id, err, tc.want)
@@ -193,13 +197,13 @@ func TestSilence(t *testing.T) {
 		}
 	}
 	for _, op := range []abi.Opcode{abi.OpSlotChallenge, abi.OpSlotOpen} {
-		r := newRig(t, func(c *Config) { c.AdminTimeout, c.Patience = 50*time.Millisecond, 100*time.Millisecond })
+		r := newRig(t, func(c *Config) { c.AdminTimeout, c.Patience = time.Second, 100*time.Millisecond })
 		r.Hook(silent(op))
 		if _, err := r.card.OpenSlot(t.Context(), "default"); !errors.Is(err, coproc.ErrTimeout) && !errors.Is(err, coproc.ErrInUse) {
 			t.Errorf("OpenSlot with %#x unanswered: %v, want ErrTimeout", op, err)
 		}
 	}
-	r := newRig(t, func(c *Config) { c.AdminTimeout, c.Patience = 100*time.Millisecond, 100*time.Millisecond })
+	r := newRig(t, func(c *Config) { c.AdminTimeout, c.Patience = time.Second, 100*time.Millisecond })
 	s := r.start(t)
 	r.Hook(silent(abi.OpSlotChallenge))
 	r.slot.Drop()
