@@ -28,6 +28,8 @@ type evil struct {
 	answer func(e *abi.CompletionEntry)                   // changes a completion
 	raw    []byte                                         // instead of the entry, if not nil
 	err    error
+
+	timeout time.Duration // of the driver's, for what it asks
 }
 
 func (c *evil) ReadConfig(uint64, []byte) error  { return c.err }
@@ -114,7 +116,7 @@ func honest(sub *abi.Submission) (abi.Status, []byte) {
 func testKey() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)) }
 
 func newEvil() *evil {
-	c := &evil{regs: map[uint64]uint32{}}
+	c := &evil{regs: map[uint64]uint32{}, timeout: hang}
 	c.ready()
 	for q := range maxQueues {
 		c.regs[abi.DoorbellOffset(q)+abi.DoorbellState] = abi.QueueState{Life: abi.QueueLive}.Word()
@@ -135,7 +137,7 @@ func (c *evil) open() (*Card, error) {
 	return Open(Config{
 		Open:         func(func()) (Transport, error) { return c, nil },
 		Key:          func(string) (ed25519.PrivateKey, error) { return testKey(), nil },
-		AdminTimeout: 300 * time.Millisecond,
+		AdminTimeout: c.timeout,
 	})
 }
 
@@ -173,6 +175,9 @@ func TestHostileCard(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newEvil()
 			tc.change(c)
+			if !tc.ok {
+				c.timeout = 300 * time.Millisecond
+			}
 			card, err := c.open()
 			if (err == nil) != tc.ok {
 				t.Errorf("Open: %v, want success %t", err, tc.ok)
