@@ -207,7 +207,7 @@ func TestReplaceVhostUserNeedsACompleteSpec(t *testing.T) {
 func TestUnplugEndsWithItsContext(t *testing.T) {
 	m, c := newMachine(t)
 	m.srv.Handle("device_del", qmptest.Refuse(qmp.ClassGenericError, "already in the process of unplug"))
-	ctx, cancel := context.WithTimeout(within(t), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(within(t), 500*time.Millisecond) // for one refusal at least
 	defer cancel()
 	err := c.Unplug(ctx, "v0")
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "in the process") {
