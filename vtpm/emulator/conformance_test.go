@@ -208,8 +208,13 @@ var conversations = map[string][]step{
 		ctl("no descriptor, one is there", ioError, cmdSetDataFD),
 		tpm("still there", failure, getRandom),
 		{what: "close it", do: func(p *peer) []byte { p.closeData(); return nil }},
-		{what: "a moment", do: func(*peer) []byte { time.Sleep(20 * time.Millisecond); return nil }},
-		open(ok),
+		{what: "SET_DATAFD, until that was noticed", want: ok, do: func(p *peer) []byte {
+			res := p.openData()
+			for end := time.Now().Add(hang); res != resOK && time.Now().Before(end); res = p.openData() {
+				time.Sleep(time.Millisecond)
+			}
+			return order.AppendUint32(nil, uint32(res))
+		}},
 		tpm("the next one", failure, getRandom),
 	},
 	"a descriptor that nobody asked for": {
