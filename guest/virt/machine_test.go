@@ -41,11 +41,13 @@ var prepared = sync.OnceValues(func() (*lab.Env, error) {
 	return env, err
 })
 
+// newHost starts a host for one of several tests that run at once.
 func newHost(t *testing.T) (*Host, context.Context) {
 	t.Helper()
 	if os.Getenv("HWVTPM_TEST_VM") != "1" {
 		t.Skip("set HWVTPM_TEST_VM=1 to run libvirt and virtual machines")
 	}
+	t.Parallel()
 	env, err := prepared()
 	if err != nil {
 		t.Fatal(err)

@@ -30,11 +30,14 @@ type bed struct {
 	ctx context.Context
 }
 
+// newBed makes a bed for one of several tests that run at once: emulation of a machine
+// with one processor keeps one of the host's busy.
 func newBed(t *testing.T) *bed {
 	t.Helper()
 	if os.Getenv("HWVTPM_TEST_VM") != "1" {
 		t.Skip("set HWVTPM_TEST_VM=1 to boot virtual machines")
 	}
+	t.Parallel()
 	env, err := environment()
 	if err != nil {
 		t.Fatal(err)
