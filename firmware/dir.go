@@ -3,8 +3,6 @@
 package firmware
 
 import (
-	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hwvtpm/firmware/sealed"
+	"hwvtpm/firmware/wire"
 )
 
 // Names in a slot's directory.
@@ -51,7 +50,7 @@ func openDir(path string) (*stateDir, error) {
 		return nil, fmt.Errorf("open state directory %s: %w", path, err)
 	}
 	d := &stateDir{path: path, dir: os.NewFile(uintptr(fd), path)}
-	if d.boot, err = readBootID(); err == nil {
+	if d.boot, err = wire.BootID(); err == nil {
 		err = d.check()
 	}
 	if err != nil {
@@ -63,19 +62,6 @@ func openDir(path string) (*stateDir, error) {
 		return nil, err
 	}
 	return d, nil
-}
-
-// readBootID reads the kernel's name of this boot, a UUID.
-func readBootID() (id [16]byte, err error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return id, fmt.Errorf("read boot id: %w", err)
-	}
-	n, err := hex.Decode(id[:], bytes.ReplaceAll(b[:min(len(b), 36)], []byte("-"), nil))
-	if err != nil || n != len(id) {
-		return id, fmt.Errorf("boot id %q is no UUID", b)
-	}
-	return id, nil
 }
 
 // check refuses a directory that others could tamper with.

@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"hwvtpm/internal/durable"
 )
 
 // maxFile is more than any key file has, in bytes.
@@ -27,38 +28,10 @@ func Create(path string) (ed25519.PrivateKey, error) {
 	}
 	text := Marshal(key)
 	defer clear(text)
-	if err := writeNew(path, text); err != nil {
+	if err := durable.Create(path, text, 0o600); err != nil {
 		return nil, fmt.Errorf("write access key: %w", err)
 	}
 	return key, nil
-}
-
-// writeNew writes a new file, or leaves none.
-func writeNew(path string, text []byte) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err = errors.Join(err, f.Close()); err != nil {
-			os.Remove(path)
-		}
-	}()
-	if _, err := f.Write(text); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Load reads a private key from a file. A symbolic link, and a file that others

@@ -3,14 +3,12 @@
 package card
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -105,7 +103,7 @@ func open(cfg Config, get func(store.Config) (*store.Store, []sealed.Adoption, e
 		byNumber: map[uint32]*slot{}, byName: map[string]*slot{},
 	}
 	var err error
-	if c.boot, err = bootID(); err != nil {
+	if c.boot, err = wire.BootID(); err != nil {
 		return nil, err
 	}
 	if c.measured, err = measure(cfg.Engine); err != nil {
@@ -162,20 +160,6 @@ func (c *Card) greet(adoptions []sealed.Adoption) {
 	for _, path := range c.store.Strays() {
 		c.log.Warn("directory of no slot: a creation or removal was cut short, or the table lost it; it is left alone", "dir", path)
 	}
-}
-
-// bootID reads the kernel's name of this boot, a UUID. Volatile states end with
-// it.
-func bootID() (id [16]byte, err error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return id, fmt.Errorf("read boot id: %w", err)
-	}
-	n, err := hex.Decode(id[:], bytes.ReplaceAll(b[:min(len(b), 36)], []byte("-"), nil))
-	if err != nil || n != len(id) {
-		return id, fmt.Errorf("boot id %q is no UUID", b)
-	}
-	return id, nil
 }
 
 // keepAnchored advances the anchor, until the card is closed.

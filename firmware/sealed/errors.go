@@ -2,7 +2,11 @@
 
 package sealed
 
-import "errors"
+import (
+	"errors"
+
+	"hwvtpm/internal/durable"
+)
 
 // Causes of failure. None is ever cured by making something anew silently.
 var (
@@ -30,5 +34,5 @@ var (
 
 	// ErrUnsure: a file was written, and is in place, but may not outlive a power
 	// cut. Who depends on either content has to write it again.
-	ErrUnsure = errors.New("written but not known to be durable")
+	ErrUnsure = durable.ErrUnsure
 )

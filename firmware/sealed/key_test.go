@@ -105,32 +105,6 @@ func TestKeyFileRefuses(t *testing.T) {
 	}
 }
 
-// A key file is made whole or not at all.
-func TestKeyFileCrashes(t *testing.T) {
-	for _, point := range []string{"made", "written", "synced", "placed", "durable"} {
-		k := OpenKeyFile(filepath.Join(t.TempDir(), "key"))
-		crash := errors.New("crash")
-		k.file.step = func(at string) error {
-			if at == point {
-				return crash
-			}
-			return nil
-		}
-		if err := k.create(testKey(t)); !errors.Is(err, crash) {
-			t.Fatalf("%s: %v", point, err)
-		}
-		k.file.step = nil
-		if _, err := k.Key(); errors.Is(err, fs.ErrNotExist) {
-			err = k.create(testKey(t))
-			if err != nil {
-				t.Errorf("%s: create again: %v", point, err)
-			}
-		} else if err != nil {
-			t.Errorf("%s: %v", point, err)
-		}
-	}
-}
-
 // leaks says whether text tells a part of the secret, in one of the ways that
 // Go prints bytes.
 func leaks(text string, secret []byte) bool {

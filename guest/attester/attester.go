@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"hwvtpm/internal/durable"
 	"hwvtpm/vtpm/aik"
 )
 
@@ -100,28 +101,8 @@ func (a *Attester) certificate() (string, error) {
 
 // keep replaces a file as a whole, and makes that last.
 func (a *Attester) keep(name, text string) error {
-	if err := replace(a.dir, name, text); err != nil {
+	if err := durable.Replace(filepath.Join(a.dir, name), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("attester: keep %s: %w", name, err)
 	}
 	return nil
-}
-
-func replace(dir, name, text string) error {
-	f, err := os.CreateTemp(dir, name+".*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

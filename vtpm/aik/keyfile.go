@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"hwvtpm/internal/durable"
 )
 
 const (
@@ -109,22 +111,4 @@ func readFile(path string) ([]byte, error) {
 }
 
 // writeKey makes the key's file, whole or not at all. There is none before.
-func writeKey(dir string, k *key) error {
-	f, err := os.CreateTemp(dir, keyFile+".*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(k.append(nil))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), keyPath(dir)); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
+func writeKey(dir string, k *key) error { return durable.Replace(keyPath(dir), k.append(nil), 0o600) }

@@ -16,6 +16,7 @@ import (
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/admin"
+	"hwvtpm/internal/durable"
 	"hwvtpm/vtpm/attest"
 )
 
@@ -193,7 +194,7 @@ func (m *Manager) noteCard(serial string) {
 		m.log.Error("THE CARD HAS ANOTHER KEY than before: it was replaced, or lost its store. It gets a new certificate, "+
 			"and what the old key signed binds no machine any more", "before", before, "now", serial)
 	}
-	if err = errors.Join(err, writeFile(path, []byte(serial+"\n"), 0o600)); err != nil {
+	if err = errors.Join(err, durable.Replace(path, []byte(serial+"\n"), 0o600)); err != nil {
 		m.log.Error("which card the host has cannot be noted", "error", err)
 	}
 }

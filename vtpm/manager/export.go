@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"hwvtpm/control/ca"
+	"hwvtpm/internal/durable"
 )
 
 // What is in the folder of certificates. All of it is public.
@@ -36,8 +37,8 @@ func (m *Manager) export(l *link, id *identity) {
 	err := m.makeFolders()
 	if err == nil {
 		err = errors.Join(
-			writeFile(filepath.Join(m.cfg.Certificates, "host.pem"), ca.PEM(id.chain()...), exportMode),
-			writeFile(filepath.Join(m.cfg.Certificates, "coprocessor.pem"), ca.PEM(l.bond.chain(id)...), exportMode))
+			durable.Replace(filepath.Join(m.cfg.Certificates, "host.pem"), ca.PEM(id.chain()...), exportMode),
+			durable.Replace(filepath.Join(m.cfg.Certificates, "coprocessor.pem"), ca.PEM(l.bond.chain(id)...), exportMode))
 	}
 	m.hostFiles = err
 	m.exported(err)
@@ -104,7 +105,7 @@ func (m *Manager) exportSlots(l *link, next map[string]*slot) {
 		if m.written[name] == now {
 			continue
 		}
-		err := writeFile(m.vmFile(name, suffixEK), s.pem(l.bond.chain(l.bond.host)), exportMode)
+		err := durable.Replace(m.vmFile(name, suffixEK), s.pem(l.bond.chain(l.bond.host)), exportMode)
 		if err == nil {
 			m.written[name] = now
 		}
@@ -144,7 +145,7 @@ func (m *Manager) exportAIK(vm, chain string) {
 	if m.cfg.Certificates == "" {
 		return
 	}
-	if err := writeFile(m.vmFile(vm, suffixAIK), []byte(chain), exportMode); err != nil {
+	if err := durable.Replace(m.vmFile(vm, suffixAIK), []byte(chain), exportMode); err != nil {
 		m.log.Warn("a machine's certificate is not written out", "vm", vm, "error", err)
 	}
 }

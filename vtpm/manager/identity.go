@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"hwvtpm/control/ca"
+	"hwvtpm/internal/durable"
 )
 
 // identity is what the authority has certified for this host. It is not changed.
@@ -131,8 +132,8 @@ func (m *Manager) keep(id *identity) error {
 		return err
 	}
 	return errors.Join(
-		writeFile(filepath.Join(m.cfg.Dir, fileTLS), ca.PEM(service...), 0o600),
-		writeFile(filepath.Join(m.cfg.Dir, fileAIK), ca.PEM(id.chain()...), 0o600))
+		durable.Replace(filepath.Join(m.cfg.Dir, fileTLS), ca.PEM(service...), 0o600),
+		durable.Replace(filepath.Join(m.cfg.Dir, fileAIK), ca.PEM(id.chain()...), 0o600))
 }
 
 func joined(parts [][]byte) (all []byte) {

@@ -119,12 +119,3 @@ func sweep(dir string) {
 		}
 	}
 }
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
-}

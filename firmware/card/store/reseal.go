@@ -11,6 +11,7 @@ import (
 
 	"hwvtpm/firmware/sealed"
 	"hwvtpm/firmware/sealed/hosttpm"
+	"hwvtpm/internal/durable"
 )
 
 // Reseal seals the storage key of the card in dir anew, from cfg.Backup, under
@@ -41,7 +42,7 @@ func Reseal(cfg HostTPM, dir string) error {
 	if err := os.Rename(fresh, path); err != nil {
 		return fmt.Errorf("seal the key anew: %w", err)
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // fits checks that a key is that of the card in dir.

@@ -16,6 +16,7 @@ import (
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/firmware/sealed"
+	"hwvtpm/internal/durable"
 )
 
 // Names in a slot's directory.
@@ -85,7 +86,7 @@ func (s *Store) firstState(id sealed.SlotID, state []byte) error {
 	if err := s.replace(path, state); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(filepath.Dir(path)))
+	return durable.SyncDir(filepath.Dir(filepath.Dir(path)))
 }
 
 func (s *Store) removeDir(id sealed.SlotID) error {
@@ -132,7 +133,7 @@ type durability uint8
 const (
 	unknown durability = iota // an earlier process may have been killed in between
 	unsure                    // a sync has failed
-	durable
+	synced
 )
 
 func (s *Store) durability(id sealed.SlotID) durability {
@@ -167,12 +168,12 @@ func (s *Store) ReadState(id sealed.SlotID) ([]byte, error) {
 		// An error that was told once is not told again by another sync:
 		// only another write is sure.
 		err = s.replace(path, blob)
-	case durable:
+	case synced:
 	}
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	s.setDurability(id, durable)
+	s.setDurability(id, synced)
 	return blob, nil
 }
 
@@ -282,5 +283,5 @@ func settle(path string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
