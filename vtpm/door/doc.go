@@ -14,7 +14,8 @@
 //
 // The id is the asker's: 1 to 64 letters, digits, '-' or '_', and random, so that an
 // answer fits one request only. Requests have MaxRequest bytes at most, answers
-// MaxAnswer. A channel has one request under way; what is sent meanwhile waits.
+// MaxAnswer. A channel has one request under way; what is sent meanwhile waits. Who
+// closes its side of a channel has gone: what it has asked for ends unanswered.
 //
 // # A channel that knows no connections
 //
@@ -26,7 +27,7 @@
 //
 // # Who is believed
 //
-// Both sides may be hostile. A reader keeps no more than one message in memory. There
+// Both sides may be hostile. A reader keeps a bounded number of bytes in memory. There
 // are no time limits here: a context that ends closes the channel, and whose
 // patience ends sooner puts a deadline on the connection. What an operation means,
 // and who may ask for it, is for the Handler to say, that is told whom the channel

@@ -10,6 +10,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -137,7 +138,8 @@ func FuzzServe(f *testing.F) {
 	f.Add([]byte("{\"id\":\"a\",\"op\":\"denied\"}\n{\"id\":"))
 	f.Add([]byte("\x00\xff\n\n\n{\"id\":\"a\",\"op\":\"mad\",\"body\":null}\n"))
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		p := &port{in: bytes.NewReader(sent)}
+		last := []byte("\n{\"id\":\"the-last-one\",\"op\":\"echo\",\"body\":{}}\n")
+		p := &port{in: bytes.NewReader(append(sent, last...)), answered: make(chan struct{})}
 		if err := Serve(t.Context(), p, Caller{}, echo{}); err != nil {
 			t.Fatal(err)
 		}
@@ -153,15 +155,30 @@ func FuzzServe(f *testing.F) {
 	})
 }
 
-// port is a channel with all of its requests.
+// port is a channel that ends when the last request was answered.
 type port struct {
-	in  io.Reader
-	out bytes.Buffer
+	in       io.Reader
+	out      bytes.Buffer
+	answered chan struct{}
+	once     sync.Once
 }
 
-func (p *port) Read(b []byte) (int, error)  { return p.in.Read(b) }
-func (p *port) Write(b []byte) (int, error) { return p.out.Write(b) }
-func (p *port) Close() error                { return nil }
+func (p *port) Read(b []byte) (int, error) {
+	n, err := p.in.Read(b)
+	if err != nil {
+		<-p.answered
+	}
+	return n, err
+}
+
+func (p *port) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("the-last-one")) {
+		p.once.Do(func() { close(p.answered) })
+	}
+	return p.out.Write(b)
+}
+
+func (p *port) Close() error { return nil }
 
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"id":"a","result":{}}`))

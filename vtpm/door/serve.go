@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
+	"sync/atomic"
 )
 
 // Caller is who asks, as far as the channel proves it.
@@ -22,28 +24,88 @@ type Caller struct {
 type Handler interface {
 	// Do does op and returns what is to be marshalled as the answer's result. The
 	// body is the caller's word; Decode reads it. An Error is sent as it is; of
-	// others the caller is told their Code only, so the handler logs them.
+	// others the caller is told their Code only, so the handler logs them. ctx ends
+	// when the caller has gone.
 	Do(ctx context.Context, caller Caller, op string, body json.RawMessage) (any, error)
 }
 
 // Serve answers the requests of a channel, one after the other, until it ends or
-// ctx does, and closes it. Then it returns nil; an error is the channel's.
+// ctx does, and closes it. Then it returns nil; an error is the channel's. The context of
+// an operation ends with the channel: who has gone waits for nothing.
+//
+// To see that, the channel is read while an operation is under way. What comes meanwhile
+// waits, up to mostAhead requests with a body of MaxRequest bytes in all; the end of a
+// channel with more in it is seen when there is room again. Close of rw must end a Read
+// that waits; Serve returns when it has.
 func Serve(ctx context.Context, rw io.ReadWriteCloser, caller Caller, h Handler) error {
+	var reader sync.WaitGroup
+	defer reader.Wait()
 	defer rw.Close()
 	defer context.AfterFunc(ctx, func() { _ = rw.Close() })()
+	present, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	w := &waiting{requests: make(chan request, mostAhead), room: make(chan struct{}, 1)}
+	reader.Go(func() { leave(w.read(present, rw)) })
+	for {
+		select {
+		case req := <-w.requests:
+			w.took(req)
+			if present.Err() != nil {
+				continue // nobody is left to be answered
+			}
+			result, err := h.Do(present, caller, req.Op, req.Body)
+			if _, err := rw.Write(reply(req.ID, result, err)); err != nil && present.Err() == nil {
+				return ended(ctx, err)
+			}
+		case <-present.Done():
+			return ended(ctx, context.Cause(present))
+		}
+	}
+}
+
+// mostAhead is how many requests of a channel may wait.
+const mostAhead = 64
+
+// waiting are requests that have come while another is under way.
+type waiting struct {
+	requests chan request
+	bytes    atomic.Int64  // of their bodies
+	room     chan struct{} // holds one token when a request was taken
+}
+
+// read reads requests until the channel ends, or ctx does while there is no room. The
+// error is never nil.
+func (w *waiting) read(ctx context.Context, rw io.Reader) error {
 	for in := newLines(rw, MaxRequest); ; {
 		line, err := in.next()
 		if err != nil {
-			return ended(ctx, err)
+			return err
 		}
 		req, err := parseRequest(line)
 		if err != nil {
 			continue // half a message, or none: docs of the package
 		}
-		result, err := h.Do(ctx, caller, req.Op, req.Body)
-		if _, err := rw.Write(reply(req.ID, result, err)); err != nil {
-			return ended(ctx, err)
+		select {
+		case w.requests <- req:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
+		for full := w.bytes.Add(int64(len(req.Body))) >= MaxRequest; full; full = w.bytes.Load() >= MaxRequest {
+			select {
+			case <-w.room:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// took gives a request's room back.
+func (w *waiting) took(req request) {
+	w.bytes.Add(-int64(len(req.Body)))
+	select {
+	case w.room <- struct{}{}:
+	default: // it will be seen
 	}
 }
 

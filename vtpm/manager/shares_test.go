@@ -4,6 +4,7 @@ package manager
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strconv"
 	"testing"
@@ -95,6 +96,11 @@ func TestGoneCallers(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := m.Guests(GuestSocket).Do(gone, door.Caller{UID: -1}, door.OpEvidence, nil); door.Code(err) != door.CodeUnavailable {
+		t.Errorf("%v, want %s", err, door.CodeUnavailable)
+	}
+	r.pcrs.slow = time.Hour
+	boot := must(json.Marshal(door.BootEvidenceRequest{Slot: "vm-a", Run: make([]byte, 32)}))
+	if _, err := m.Backends().Do(gone, door.Caller{UID: -1}, door.OpBootEvidence, boot); door.Code(err) != door.CodeUnavailable {
 		t.Errorf("%v, want %s", err, door.CodeUnavailable)
 	}
 	if r.log.Len() != 0 {
