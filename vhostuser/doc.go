@@ -42,8 +42,8 @@
 //
 // # Goroutines
 //
-// The caller of Serve or ServeConn is the session goroutine. It owns all
-// session state, without locks. Each running ring has a goroutine, which waits
+// Each session has a goroutine, in which Serve or ServeConn waits for its end. It
+// owns all session state, without locks. Each running ring has a goroutine, which waits
 // in poll(2) and shares a mutex with the session goroutine (ring.go says who
 // holds it when). The request path allocates nothing.
 //

@@ -8,8 +8,6 @@ import (
 	"net"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"hwvtpm/internal/unixsock"
 )
 
@@ -58,9 +56,9 @@ func (s *Server) enter(ctx context.Context) (context.Context, func(), error) {
 	return ctx, leave, nil
 }
 
-// Serve accepts front-ends on ln, one after the other; who connects meanwhile
-// waits in the listen queue. A session that fails is logged and ends nothing
-// but itself. Serve returns nil when ctx ends or the server is closed, and an
+// Serve accepts front-ends on ln, one after the other; others wait meanwhile. Who
+// connects and says nothing keeps nobody away, and is hung up on when too many do
+// that. A session that fails is logged and ends nothing but itself. Serve returns nil when ctx ends or the server is closed, and an
 // error when ln is closed under it. It does not close ln, but leaves it with an
 // accept deadline in the past.
 func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
@@ -70,7 +68,7 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 	}
 	defer leave()
 	failed := func(err error) { s.cfg.Logger.Error("accept failed", "error", err) }
-	err = unixsock.Accept(ctx, ln, failed, func(c *net.UnixConn) {
+	err = unixsock.AcceptSpeakers(ctx, ln, failed, func(c *net.UnixConn) {
 		if err := s.session(ctx, c); err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Error("session failed", "error", err)
 		}
@@ -106,7 +104,9 @@ func (s *Server) session(ctx context.Context, c *net.UnixConn) error {
 	// hurries rings that are stopping.
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 
-	if !speaks(c) {
+	// Who hangs up without a word only wanted to know whether anybody listens, and
+	// must not count as a front-end: a device may take a new one for a new machine.
+	if !unixsock.Speaks(c) {
 		return nil
 	}
 	peer, err := peerOf(c)
@@ -149,28 +149,6 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	s.calls.Wait()
 	return nil
-}
-
-// speaks waits for the first byte from c and leaves it there. Who hangs up
-// without one only wanted to know whether anybody listens, and must not count
-// as a front-end: a device may take a new one for a new machine.
-func speaks(c *net.UnixConn) bool {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return false
-	}
-	n := 0
-	var peekErr error
-	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		for {
-			n, _, peekErr = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-			if peekErr != unix.EINTR {
-				return peekErr != unix.EAGAIN
-			}
-		}
-	})
-	return err == nil && peekErr == nil && n > 0
 }
 
 // peerOf asks the kernel who made the connection.

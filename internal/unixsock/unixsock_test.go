@@ -256,6 +256,68 @@ func TestAcceptServesOneAfterTheOther(t *testing.T) {
 	}
 }
 
+// TestSilenceKeepsNobodyAway: who says nothing waits, until too many do; who speaks is
+// served.
+func TestSilenceKeepsNobodyAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan byte, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- AcceptSpeakers(ctx, ln, func(err error) { t.Errorf("accept: %v", err) }, func(c *net.UnixConn) {
+			defer c.Close()
+			b := make([]byte, 1)
+			if _, err := io.ReadFull(c, b); err != nil {
+				t.Errorf("read: %v", err)
+			}
+			served <- b[0]
+		})
+	}()
+	dial := func() net.Conn {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if err := c.SetDeadline(time.Now().Add(hang)); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	dial().Close()
+	var silent []net.Conn
+	for range maxWaiting + 3 {
+		silent = append(silent, dial())
+	}
+	b := make([]byte, 1)
+	for i, c := range silent[:3] {
+		if _, err := c.Read(b); !errors.Is(err, io.EOF) {
+			t.Errorf("silent peer %d of %d: %v, want to be hung up on", i, len(silent), err)
+		}
+	}
+	last := len(silent) - 1
+	for i, c := range []net.Conn{silent[last], dial(), silent[last-1]} {
+		if _, err := c.Write([]byte{byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-served; got != byte(i) {
+			t.Errorf("served %d, want %d", got, i)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("AcceptSpeakers after the end of its context: %v", err)
+	}
+	if _, err := silent[last-2].Read(b); !errors.Is(err, io.EOF) {
+		t.Errorf("a silent peer after the end: %v, want io.EOF", err)
+	}
+}
+
 func TestSeat(t *testing.T) {
 	var s Seat
 	free, ok := s.Take()
