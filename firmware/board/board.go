@@ -4,15 +4,15 @@ package board
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/abi/vfiouser"
+	"hwvtpm/internal/unixsock"
 )
 
 // slots is how many slots of a card the function shows: those with the lowest
@@ -73,35 +73,20 @@ func New(cfg Config) *Card {
 	return c
 }
 
-// acceptRetry is the pause after a client that could not be accepted.
-const acceptRetry = 100 * time.Millisecond
-
-// Serve serves the clients of l, one after the other, until ctx ends or l is
-// closed, which are no errors. A client finds the card as after power-up.
+// Serve serves the clients of l, one after the other, until ctx ends, which is no
+// error, or l is closed. A client finds the card as after power-up.
 func (c *Card) Serve(ctx context.Context, l *net.UnixListener) error {
-	for {
-		sock, err := l.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil { // mostly for want of descriptors, which others may give back
-			c.log.Error("client not accepted", "error", err)
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(acceptRetry):
-			}
-			continue
-		}
-		stop := context.AfterFunc(ctx, func() { sock.Close() })
+	failed := func(err error) { c.log.Error("client not accepted", "error", err) }
+	err := unixsock.AcceptSpeakers(ctx, l, failed, func(sock *net.UnixConn) {
+		defer context.AfterFunc(ctx, func() { sock.Close() })()
 		if err := c.ServeConn(sock); err != nil && ctx.Err() == nil {
 			c.log.Warn("session of a client ended", "error", err)
 		}
-		stop()
-		if ctx.Err() != nil {
-			return nil
-		}
+	})
+	if err != nil {
+		return fmt.Errorf("vfio-user: %w", err)
 	}
+	return nil
 }
 
 // ServeConn serves one client until it hangs up or breaks the protocol. No

@@ -191,6 +191,10 @@ func TestMemoryRanges(t *testing.T) {
 	if err := h.c.MapDMA(overlap, h.fd); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("map over another: %v, want EEXIST", err)
 	}
+	crooked := vfiouser.DMAMap{Flags: 3, Address: memoryEnd + 1, Size: abi.PageSize}
+	if err := h.c.MapDMA(crooked, h.fd); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("map that is not of whole pages: %v, want EINVAL", err)
+	}
 	if err := h.c.UnmapDMA(base, abi.PageSize); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("unmap of a part: %v, want EINVAL", err)
 	}

@@ -54,8 +54,9 @@ func (m *memory) add(d vfiouser.DMAMap, fd *vfiouser.FD) error {
 		return fmt.Errorf("range at %#x is over another: %w", d.Address, unix.EEXIST)
 	case len(m.ranges) >= maxRanges:
 		return fmt.Errorf("more than %d ranges: %w", maxRanges, unix.ENOSPC)
-	case d.Size > 1<<46 || d.Offset > 1<<62:
-		return fmt.Errorf("range of %#x bytes at offset %#x: %w", d.Size, d.Offset, unix.EINVAL)
+	case d.Size > 1<<46 || d.Offset > 1<<62 || d.Address%abi.PageSize != 0:
+		// A page of the client's is one of ours, so that words in it are aligned.
+		return fmt.Errorf("range of %#x bytes at %#x, offset %#x: %w", d.Size, d.Address, d.Offset, unix.EINVAL)
 	}
 	if fd != nil && d.Flags&vfiouser.DMARead != 0 {
 		prot := unix.PROT_READ

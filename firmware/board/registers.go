@@ -16,10 +16,6 @@ type adminRegisters struct {
 
 // readBAR fills b from BAR 0, whatever its alignment: reads have no effect.
 func (c *Card) readBAR(off uint64, b []byte) {
-	if end := off + uint64(len(b)); off >= abi.BarMSIXTable && end <= abi.BarMSIXTable+uint64(len(c.table)) {
-		copy(b, c.table[off-abi.BarMSIXTable:])
-		return
-	}
 	var word [4]byte
 	for i := 0; i < len(b); {
 		at := off + uint64(i)
@@ -29,6 +25,9 @@ func (c *Card) readBAR(off uint64, b []byte) {
 }
 
 func (c *Card) readWord(off uint64) uint32 {
+	if w := c.tableWord(off); w != nil {
+		return binary.LittleEndian.Uint32(w)
+	}
 	caps := abi.Capabilities{MaxEntries: abi.MaxQueueEntries, Slots: slots, Vectors: vectors, ReadyTimeout: 10}.Word()
 	switch off {
 	case abi.RegMagic:
@@ -87,12 +86,21 @@ func (c *Card) writeBAR(off uint64, b []byte) {
 	}
 	for i := 0; i < len(b); i += 4 {
 		at := off + uint64(i)
-		if at >= abi.BarMSIXTable && at < abi.BarMSIXTable+uint64(len(c.table)) {
-			copy(c.table[at-abi.BarMSIXTable:], b[i:i+4])
+		if w := c.tableWord(at); w != nil {
+			copy(w, b[i:i+4])
 			continue
 		}
 		c.writeWord(at, binary.LittleEndian.Uint32(b[i:]))
 	}
+}
+
+// tableWord gives the word of the MSI-X table at an aligned offset; nil if it is not
+// of the table.
+func (c *Card) tableWord(off uint64) []byte {
+	if off < abi.BarMSIXTable || off >= abi.BarMSIXTable+uint64(len(c.table)) {
+		return nil
+	}
+	return c.table[off-abi.BarMSIXTable:][:4]
 }
 
 func (c *Card) writeWord(off uint64, v uint32) {
