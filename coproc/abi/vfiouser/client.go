@@ -18,6 +18,7 @@ type Client struct {
 	conn    *conn
 	timeout time.Duration
 	onEnd   func()
+	maxFDs  int           // descriptors that the server takes in a message
 	ended   chan struct{} // closed by the reader when err is set
 	done    chan struct{} // closed by the reader when onEnd has returned
 	err     error         // why the session is over
@@ -52,6 +53,7 @@ func NewClient(sock *net.UnixConn, timeout time.Duration, onEnd func()) (*Client
 		if err == nil && (v.major != versionMajor || v.minor > versionMinor) {
 			err = fmt.Errorf("server chose version %d.%d: %w", v.major, v.minor, ErrProtocol)
 		}
+		c.maxFDs = min(v.maxFDs, maxFDs)
 	}
 	if err != nil {
 		c.Close()

@@ -5,6 +5,7 @@ package vfiouser
 import (
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 )
@@ -76,6 +77,48 @@ func TestHostileServer(t *testing.T) {
 		theirs.Close()
 		if n := countFDs(t); n != before {
 			t.Errorf("%s: %d descriptors are open, %d before", tc.name, n, before)
+		}
+	}
+}
+
+// TestServerTakesFewDescriptors: a client sends no more descriptors in a message than
+// the server has said that it takes, which is one if it says nothing.
+func TestServerTakesFewDescriptors(t *testing.T) {
+	event := eventFD(t)
+	for _, tc := range []struct {
+		said []byte
+		want int
+	}{
+		{version{maxFDs: 8, maxTransfer: 4096}.append(nil), 8},
+		{make([]byte, versionSize), 1},
+		{version{maxFDs: 1000, maxTransfer: 4096}.append(nil), maxFDs},
+	} {
+		ours, theirs := socketPair(t)
+		counts := make(chan int, 64)
+		go func() {
+			defer close(counts)
+			c := newConn(theirs)
+			var m message
+			for body := tc.said; c.receive(&m) == nil; body = nil {
+				counts <- len(m.fds)
+				m.closeFDs()
+				c.send(header{id: m.id, command: m.command, flags: flagReply}, body, nil)
+			}
+		}()
+		c, err := NewClient(ours, hang, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SetVectors(slices.Repeat([]int{event}, 20)); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		most, sum := 0, 0
+		for n := range counts {
+			most, sum = max(most, n), sum+n
+		}
+		if most != tc.want || sum != 20 {
+			t.Errorf("server that said %q got %d descriptors, at most %d at once, want 20 and %d", tc.said, sum, most, tc.want)
 		}
 	}
 }

@@ -50,7 +50,7 @@ func (c *Client) UnmapDMA(address, size uint64) error {
 // the first on. They go in as many messages as it takes.
 func (c *Client) SetVectors(eventFDs []int) error {
 	start := 0
-	for part := range slices.Chunk(eventFDs, maxFDs) {
+	for part := range slices.Chunk(eventFDs, c.maxFDs) {
 		set := irqSet{flags: irqDataEventFD | irqActionTrigger, index: IRQMSIX, start: uint32(start), count: uint32(len(part))}
 		if _, err := c.call(CmdSetIRQs, set.append(nil), nil, part...); err != nil {
 			return err
