@@ -72,10 +72,10 @@ func TestSlotCannotBeUsed(t *testing.T) {
 		code      int
 		says      string
 	}{
-		{s, "vm-b", key, exitState, "not the access key"},
-		{s, "vm-c", key, exitState, "no slot of this name"},
-		{s, "vm-a", key + "x", exitState, "no such file"},
-		{s, "vm-a", shared, exitState, "0644"},
+		{s, "vm-b", key, cli.ExitLasting, "not the access key"},
+		{s, "vm-c", key, cli.ExitLasting, "no slot of this name"},
+		{s, "vm-a", key + "x", cli.ExitLasting, "no such file"},
+		{s, "vm-a", shared, cli.ExitLasting, "0644"},
 		{other, "vm-a", key, cli.ExitFailure, "connect"},
 	} {
 		p := launchCard(t, tc.card, tc.slot, tc.key)

@@ -106,8 +106,8 @@ func TestSlotOfAFunction(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = start(other)
-	if code := p.wait(); code != exitState || !strings.Contains(p.log.String(), "access key") {
-		t.Errorf("with another key: exit code %d, want %d", code, exitState)
+	if code := p.wait(); code != cli.ExitLasting || !strings.Contains(p.log.String(), "access key") {
+		t.Errorf("with another key: exit code %d, want %d", code, cli.ExitLasting)
 	}
 }
 

@@ -12,9 +12,6 @@ import (
 	"hwvtpm/internal/cli"
 )
 
-// exitState is the exit code if the TPM can't be used and trying again won't help.
-const exitState = 3
-
 func main() { cli.Main(realMain) }
 
 func realMain(ctx context.Context, args []string) int {
@@ -36,7 +33,7 @@ var lasting = []error{
 
 func exitCode(err error) int {
 	if slices.ContainsFunc(lasting, func(bad error) bool { return errors.Is(err, bad) }) {
-		return exitState
+		return cli.ExitLasting
 	}
 	return cli.ExitFailure
 }

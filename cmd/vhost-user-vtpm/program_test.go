@@ -381,8 +381,8 @@ func TestBadStateIsExplainedAndKept(t *testing.T) {
 			}
 			before, _ := os.ReadFile(file)
 			p := launch(t, state, "--reset-policy=keep")
-			if code := p.wait(); code != exitState {
-				t.Errorf("exit code = %d, want %d", code, exitState)
+			if code := p.wait(); code != cli.ExitLasting {
+				t.Errorf("exit code = %d, want %d", code, cli.ExitLasting)
 			}
 			if !strings.Contains(p.log.String(), state) {
 				t.Errorf("the message does not name %s:\n%s", state, p.log)
@@ -398,8 +398,8 @@ func TestStateInUse(t *testing.T) {
 	state := stateDir(t)
 	start(t, state, "--reset-policy=keep")
 	second := launch(t, state, "--reset-policy=keep")
-	if code := second.wait(); code != exitState {
-		t.Errorf("exit code of a second backend = %d, want %d", code, exitState)
+	if code := second.wait(); code != cli.ExitLasting {
+		t.Errorf("exit code of a second backend = %d, want %d", code, cli.ExitLasting)
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"hwvtpm/internal/cli"
 )
 
 func TestInherit(t *testing.T) {
@@ -52,26 +50,5 @@ func TestInherit(t *testing.T) {
 	if e, err := inherit(null); err == nil {
 		e.close()
 		t.Error("inherit took a file that is no socket")
-	}
-}
-
-func TestNotify(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "n")
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	t.Setenv("NOTIFY_SOCKET", path)
-	if err := cli.Notify("READY=1"); err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 64)
-	if n, err := conn.Read(buf); err != nil || string(buf[:n]) != "READY=1" {
-		t.Errorf("the manager read %q, %v", buf[:n], err)
-	}
-	t.Setenv("NOTIFY_SOCKET", "")
-	if err := cli.Notify("READY=1"); err != nil {
-		t.Errorf("notify without a manager: %v", err)
 	}
 }
