@@ -23,7 +23,7 @@ import (
 
 	"hwvtpm/firmware"
 	"hwvtpm/firmware/engine"
-	_ "hwvtpm/firmware/sandbox" // acts before main if the first argument is --worker
+	"hwvtpm/firmware/sandbox" // acts before main if the first argument is --worker
 	"hwvtpm/firmware/wire"
 	"hwvtpm/internal/cli"
 	"hwvtpm/internal/footprint"
@@ -40,6 +40,9 @@ func realMain(args []string) int {
 		return 0
 	}
 	if len(args) > 0 && args[0] == "--worker" && (len(args) == 1 || len(args) == 2 && args[1] == "--own-user") {
+		for _, line := range missing(sandbox.Report()) {
+			fmt.Fprintln(os.Stderr, line)
+		}
 		return exitCode(firmware.RunWorker(firmware.WorkerConfig{SupervisorFD: wire.SupervisorFD, Log: os.Stderr}))
 	}
 	cfg, err := firmware.ParseArgs(args, os.Stderr)
@@ -52,6 +55,18 @@ func realMain(args []string) int {
 	}
 	defer footprint.TrimLater().Stop()
 	return exitCode(firmware.Run(cfg))
+}
+
+// missing gives the log lines of what a worker's host does not let it have. Without a
+// filter of system calls there is no worker.
+func missing(s sandbox.Status) (lines []string) {
+	if s.Landlock == 0 {
+		lines = append(lines, "info this kernel has no Landlock: the filter of system calls alone shuts the worker in")
+	}
+	if !s.Locked {
+		lines = append(lines, "info memory is not locked: secrets of the TPM may be swapped out")
+	}
+	return lines
 }
 
 func exitCode(err error) int {

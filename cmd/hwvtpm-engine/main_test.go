@@ -2,7 +2,13 @@
 
 package main
 
-import "testing"
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"hwvtpm/firmware/sandbox"
+)
 
 func TestExitCodes(t *testing.T) {
 	for _, tt := range []struct {
@@ -17,6 +23,26 @@ func TestExitCodes(t *testing.T) {
 	} {
 		if got := realMain(tt.args); got != tt.want {
 			t.Errorf("realMain(%q) = %d, want %d", tt.args, got, tt.want)
+		}
+	}
+}
+
+// What shuts a worker in is a matter of its host, whose administrator should know.
+func TestWorkerSaysWhatIsMissing(t *testing.T) {
+	for _, tt := range []struct {
+		has  sandbox.Status
+		want []string // of each line
+	}{
+		{sandbox.Status{Landlock: 1, Seccomp: true, Locked: true}, nil},
+		{sandbox.Status{Seccomp: true, Locked: true}, []string{"Landlock"}},
+		{sandbox.Status{Landlock: 6, Seccomp: true}, []string{"not locked"}},
+		{sandbox.Status{}, []string{"Landlock", "not locked"}},
+	} {
+		got := missing(tt.has)
+		if !slices.EqualFunc(got, tt.want, func(line, word string) bool {
+			return strings.HasPrefix(line, "info ") && strings.Contains(line, word)
+		}) {
+			t.Errorf("missing(%+v) = %q, want %q", tt.has, got, tt.want)
 		}
 	}
 }
