@@ -36,12 +36,15 @@ static size_t tpm_virtio_writable(const struct tpm_virtio *tv)
 	return tv->buffer_size + (tv->framed ? 1 : 0);
 }
 
-/* Takes the command back if the device has returned it. Called with the lock. */
+/*
+ * Takes the command back if the device has returned it. Called with the lock. A
+ * device may interrupt whenever it likes, also while there is no queue to look at.
+ */
 static void tpm_virtio_take(struct tpm_virtio *tv)
 {
 	unsigned int len;
 
-	if (virtqueue_get_buf(tv->vq, &len)) {
+	if (tv->vq && virtqueue_get_buf(tv->vq, &len)) {
 		tv->used = len;
 		/* Pairs with tpm_virtio_returned(): used and resp first. */
 		smp_store_release(&tv->in_flight, false);
@@ -168,8 +171,7 @@ static void tpm_virtio_poll(struct tpm_virtio *tv)
 
 	do {
 		spin_lock_irqsave(&tv->lock, flags);
-		if (tv->vq)
-			tpm_virtio_take(tv);
+		tpm_virtio_take(tv);
 		spin_unlock_irqrestore(&tv->lock, flags);
 		if (tpm_virtio_returned(tv) || tpm_virtio_dead(tv))
 			return;

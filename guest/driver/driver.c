@@ -74,12 +74,22 @@ static int tpm_virtio_start_queue(struct tpm_virtio *tv)
 	return 0;
 }
 
-/* After the reset the device has forgotten the chain that it may have held. */
+/*
+ * After the reset the device has forgotten the chain that it may have held. The
+ * ring has not: the chain's buffers stay mapped for the device, and its indirect
+ * table allocated, until it is taken off.
+ */
 static void tpm_virtio_stop_queue(struct tpm_virtio *tv)
 {
+	unsigned long flags;
+
 	virtio_reset_device(tv->vdev);
-	tv->vdev->config->del_vqs(tv->vdev);
+	spin_lock_irqsave(&tv->lock, flags);
+	if (tv->vq)
+		virtqueue_detach_unused_buf(tv->vq);
 	tv->vq = NULL;
+	spin_unlock_irqrestore(&tv->lock, flags);
+	tv->vdev->config->del_vqs(tv->vdev);
 	tv->in_flight = false;
 	tv->needs_reset = false;
 }

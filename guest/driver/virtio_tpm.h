@@ -29,7 +29,7 @@
 
 /* Values of the status byte */
 #define VIRTIO_TPM_S_OK			0
-#define VIRTIO_TPM_S_BAD_REQUEST	1
+#define VIRTIO_TPM_S_BAD_INPUT		1
 
 /* Bytes a command or a response can have if the device does not say */
 #define VIRTIO_TPM_DEFAULT_BUFFER_SIZE	4096
