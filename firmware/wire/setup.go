@@ -97,7 +97,8 @@ type Setup struct {
 
 	// MinSeq is the last sequence number on record when the slot's last worker
 	// of this card process ended. If the volatile state has only older ones,
-	// the slot comes up failed. 0: not known.
+	// the slot comes up failed. 0: not known, and the volatile state may be of any
+	// moment of its run that has the present permanent state.
 	MinSeq uint64
 
 	// UsedGeneration is the newest generation of this epoch that any worker
