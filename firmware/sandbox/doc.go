@@ -5,7 +5,8 @@
 // its first line of Go runs:
 //
 //   - no new privileges, no core dump, no look into its memory for others of its
-//     own user, at most 64 descriptors, and files of at most 4 MiB;
+//     own user, at most 64 descriptors, files of at most 4 MiB, and 1 GiB of memory
+//     that could be written to, of which a worker touches a hundredth;
 //   - Landlock with nothing permitted: no path, no TCP port, no abstract socket,
 //     no signal to others. What the kernel does not have yet is left out, and a
 //     kernel without Landlock is reported, not refused;

@@ -31,6 +31,10 @@
 /* A worker has about ten threads. */
 #define MAX_THREADS 64
 
+/* A worker touches 10 MiB. The kernel counts what could be written to, such as whole
+ * stacks of threads: 110 MiB, and 8 MiB for each thread more. */
+#define MAX_MEMORY (1u << 30)
+
 /* More than any file that a worker is given may ever have. */
 #define MAX_FILE (4u << 20)
 
@@ -111,6 +115,7 @@ static void enter(int own_user)
     limit(RLIMIT_CORE, 0, "limit core size");
     limit(RLIMIT_NOFILE, MAX_DESCRIPTORS, "limit descriptors");
     limit(RLIMIT_FSIZE, MAX_FILE, "limit file size");
+    limit(RLIMIT_DATA, MAX_MEMORY, "limit memory");
     if (own_user) /* the kernel counts per user */
         limit(RLIMIT_NPROC, MAX_THREADS, "limit threads");
     sandbox_done.locked = lock_memory();

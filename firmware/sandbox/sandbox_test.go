@@ -123,7 +123,7 @@ func TestStatusOfProcess(t *testing.T) {
 	}
 	for text, wants := range map[string][]string{
 		string(status): {`NoNewPrivs:\t1`, `Seccomp:\t2`, `CapEff:\t00000000000(00|04)000`, `CapPrm:\t00000000000(00|04)000`},
-		string(limits): {`Max core file size +0 +0 `, `Max open files +64 +64 `, `Max file size +4194304 +4194304 `},
+		string(limits): {`Max core file size +0 +0 `, `Max open files +64 +64 `, `Max file size +4194304 +4194304 `, `Max data size +1073741824 +1073741824 `},
 	} {
 		for _, want := range wants {
 			if !regexp.MustCompile(want).MatchString(text) {
@@ -148,6 +148,7 @@ var tolerated = map[string]string{
 	"read a link":           "denied",
 	"inject into a tty":     "inappropriate ioctl for device",
 	"write to descriptor 4": "bad file descriptor",
+	"memory of the host":    "cannot allocate memory",
 }
 
 func TestForbidden(t *testing.T) {

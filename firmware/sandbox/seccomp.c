@@ -85,8 +85,10 @@ static const struct {
     int nr;
     struct scmp_arg_cmp cmp[2];
 } conditional[] = {
-    /* no code but what is there */
-    {SCMP_SYS(mmap), {CMP(2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0), NONE}},
+    /* no code but what is there, and no memory that RLIMIT_DATA does not count: what
+     * is shared is a file */
+    {SCMP_SYS(mmap), {CMP(2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0), CMP(3, SCMP_CMP_MASKED_EQ, MAP_SHARED, 0)}},
+    {SCMP_SYS(mmap), {CMP(2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0), CMP(3, SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, 0)}},
     {SCMP_SYS(mprotect), {CMP(2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0), NONE}},
     /* threads, no processes */
     {SCMP_SYS(clone), {CMP(0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD), NONE}},

@@ -68,6 +68,8 @@ var attempts = map[string]func(pid int) error{
 	"another filter":                  func(int) error { return raw(unix.SYS_SECCOMP, 0, 0, 0) },
 	"memory as a file":                func(int) error { _, err := unix.MemfdCreate("probe", 0); return err },
 	"executable memory":               func(int) error { return mapCode() },
+	"memory of the host":              func(int) error { return mapData(unix.MAP_PRIVATE) },
+	"shared memory of no file":        func(int) error { return mapData(unix.MAP_SHARED) },
 	"memory made code":                func(int) error { return makeCode() },
 	"inject into a tty":               func(int) error { return unix.IoctlSetInt(0, unix.TIOCSTI, 0) },
 	"a system call of 32 bit numbers": func(int) error { return raw(0x4000_0000|unix.SYS_GETPID, 0, 0, 0) },
@@ -82,6 +84,12 @@ func raw(nr, a, b, c uintptr) error {
 
 func mapCode() error {
 	_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
+	return err
+}
+
+// mapData takes as much memory as no worker may have.
+func mapData(flags int) error {
+	_, err := unix.Mmap(-1, 0, 1<<30, unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_ANON)
 	return err
 }
 
