@@ -84,11 +84,3 @@ func (s *Server) issuedTo(tx store.Tx, cert *x509.Certificate) (string, error) {
 	}
 	return host, nil
 }
-
-// limitKey is the identity that a request counts for.
-func limitKey(who enrol.Caller) string {
-	if who.Host != "" {
-		return "host " + who.Host
-	}
-	return "address " + who.Addr
-}

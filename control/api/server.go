@@ -93,7 +93,7 @@ func (s *Server) Public() http.Handler {
 // admit finds out who asks, and holds back who asks too often.
 func (s *Server) admit(r *http.Request, limits *limiter) (enrol.Caller, error) {
 	who, err := s.caller(r)
-	if !limits.allow(limitKey(who), s.cfg.Now()) {
+	if !limits.allow(who.Identity(), s.cfg.Now()) {
 		return who, statusError{http.StatusTooManyRequests, errors.New("too many requests: slower, please")}
 	}
 	return who, err

@@ -75,7 +75,7 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	leave, ok := s.office.places.Enter(limitKey(who))
+	leave, ok := s.office.places.Enter(who.Identity())
 	if !ok {
 		return statusError{http.StatusServiceUnavailable, errors.New("too many verifications are under way")}
 	}

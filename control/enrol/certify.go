@@ -164,5 +164,8 @@ func recordSubject(tx store.Tx, c *store.Challenge, serial string, now time.Time
 		v = store.VM{ID: c.Name, EK: c.EK, AK: c.AK, Enrolled: now}
 	}
 	v.Serial, v.Renewed, v.Host, v.Coprocessor = serial, now, c.Host, c.Coprocessor
+	if err := store.Owners.Put(tx, c.EK, store.Owner{EK: c.EK, VM: c.Name}); err != nil {
+		return err
+	}
 	return store.VMs.Put(tx, c.Name, v)
 }

@@ -8,7 +8,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
@@ -197,24 +196,52 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// Challenges can't fill the store, and make room when they end.
+// Challenges can't fill the store, nor one caller's keep others from enrolling, and make
+// room when they end.
 func TestChallengesAreBounded(t *testing.T) {
 	r := newRig(t)
 	h := r.newHost("host-1")
-	r.update(func(tx store.Tx) error {
-		for i := range maxWaiting {
-			id := hex.EncodeToString([]byte{byte(i >> 8), byte(i)})
-			if err := store.Challenges.Put(tx, id, store.Challenge{ID: id, Expires: r.now.Add(time.Minute)}); err != nil {
-				return err
+	host := Caller{Host: "host-1"}
+	waiting := func(n int, of Caller) {
+		r.update(func(tx store.Tx) error {
+			for range n {
+				c := store.Challenge{ID: newID(), Expires: r.now.Add(time.Minute), From: of.Identity()}
+				if err := store.Challenges.Put(tx, c.ID, c); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+	}
+	begin := func(who Caller) error {
+		_, err := r.s.Begin(t.Context(), h.request(r, "host-1"), who)
+		return err
+	}
+	waiting(maxWaitingOfOne, r.who)
+	r.want("too many of one address", begin(r.who), ErrBusy)
+	r.want("another address", begin(Caller{Addr: "another"}), nil)
+	waiting(maxWaitingOfHost-1, host)
+	r.want("many of a host", begin(host), nil)
+	r.want("too many of a host", begin(host), ErrBusy)
+	waiting(maxWaiting, Caller{Addr: "a third"})
+	r.want("too many of all", begin(Caller{Addr: "a fourth"}), ErrBusy)
+	r.now = r.now.Add(10 * time.Minute)
+	r.want("after they ended", begin(r.who), nil)
+}
+
+func TestIdentity(t *testing.T) {
+	for who, want := range map[Caller]string{
+		{Host: "host-1", Addr: "192.0.2.1"}:   "host host-1",
+		{Addr: "192.0.2.1"}:                   "address 192.0.2.1",
+		{Addr: "::ffff:192.0.2.1"}:            "address ::ffff:192.0.2.1",
+		{Addr: "2001:db8:1:2:3:4:5:6"}:        "address 2001:db8:1:2::/64",
+		{Addr: "2001:db8:1:2:ffff::1"}:        "address 2001:db8:1:2::/64",
+		{Addr: "fe80::1%eth0"}:                "address fe80::/64",
+		{Addr: "not an address, from a test"}: "address not an address, from a test",
+	} {
+		if got := who.Identity(); got != want {
+			t.Errorf("%+v: %q, want %q", who, got, want)
 		}
-		return nil
-	})
-	_, err := r.s.Begin(t.Context(), h.request(r, "host-1"), r.who)
-	r.want("too many", err, ErrBusy)
-	r.now = r.now.Add(2 * time.Minute)
-	if _, err = r.s.Begin(t.Context(), h.request(r, "host-1"), r.who); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -252,4 +279,33 @@ func TestUnfitTLSKey(t *testing.T) {
 			t.Errorf("%s: %v, want %s", c.curve.Params().Name, err, c.want)
 		}
 	}
+}
+
+// A TPM is one machine's: its copy in another name enrols nowhere, whoever vouches for it,
+// until an operator has taken the first name back.
+func TestOneMachineOfOneTPM(t *testing.T) {
+	r := newRig(t)
+	h := r.newHost("host-1")
+	m := r.newMachine(h, "vm-1")
+	copied := r.inAnotherName(m, "vm-2")
+	byHost := Caller{Host: "host-1"}
+	enrol := func(m *machine, vm string, who Caller) error {
+		_, err := r.enrol(m.request(vm), who, m.tpm, m.ek, m.ak)
+		return err
+	}
+	early, err := r.s.Begin(t.Context(), copied.request("vm-2"), byHost)
+	r.want("a challenge before anybody has the TPM", err, nil)
+	r.want("the machine", enrol(m, "vm-1", byHost), nil)
+	secret, err := copied.tpm.Activate(copied.ek, copied.ak, early.Blob, early.Secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.s.Finish(t.Context(), early.ID, secret, byHost)
+	r.want("the copy, which began first", err, ErrDenied)
+	r.want("the copy, by its host", enrol(copied, "vm-2", byHost), ErrDenied)
+	r.want("the copy, with a token", enrol(copied, "vm-2", Caller{Token: r.token(store.KindVTPM, "vm-2", false)}), ErrDenied)
+	r.want("the machine again", enrol(m, "vm-1", byHost), nil)
+	r.update(func(tx store.Tx) error { return store.VMs.Delete(tx, "vm-1") })
+	r.want("the other name after the first was taken back", enrol(copied, "vm-2", byHost), nil)
+	r.want("the first name after that", enrol(m, "vm-1", byHost), ErrDenied)
 }

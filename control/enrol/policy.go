@@ -71,10 +71,30 @@ func checkKeys(tx store.Tx, c *store.Challenge) error {
 	return nil
 }
 
-// checkPlace refuses a vTPM whose host's certificate was taken back or isn't ours,
-// and a host's TPM that has another name already.
+// checkOwner refuses a vTPM that another machine has: a copy of a TPM, or an endorsement
+// key that was certified in two names, would let one machine speak for the other.
+func checkOwner(tx store.Tx, c *store.Challenge) error {
+	o, err := store.Owners.Get(tx, c.EK)
+	if err != nil || o.VM == c.Name {
+		return notFoundIsFine(err)
+	}
+	v, err := store.VMs.Get(tx, o.VM)
+	if err != nil {
+		return notFoundIsFine(err)
+	}
+	if v.EK == c.EK {
+		return deniedf("this TPM is that of machine %s", o.VM)
+	}
+	return nil
+}
+
+// checkPlace refuses a vTPM whose host's certificate was taken back or isn't ours, and
+// a TPM that has another name already.
 func checkPlace(tx store.Tx, c *store.Challenge, now time.Time) error {
 	if c.Kind == store.KindVTPM {
+		if err := checkOwner(tx, c); err != nil {
+			return err
+		}
 		cert, err := store.Certificates.Get(tx, c.HostSerial)
 		switch {
 		case errors.Is(err, store.ErrNotFound):

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/google/go-attestation/attest"
@@ -42,6 +43,20 @@ type Caller struct {
 	Host  string // whose TLS key it has, or empty
 	Token string // it bears, or empty
 	Addr  string // for the audit log
+}
+
+// Identity is whom limits hold for: the host, or else the address. Of an address of IPv6
+// it is the network of 64 bits, since who has one address there has all of them.
+func (c Caller) Identity() string {
+	if c.Host != "" {
+		return "host " + c.Host
+	}
+	if a, err := netip.ParseAddr(c.Addr); err == nil && a.Is6() && !a.Is4In6() {
+		if network, err := a.WithZone("").Prefix(64); err == nil {
+			return "address " + network.String()
+		}
+	}
+	return "address " + c.Addr
 }
 
 // claim is a request that was read and verified, but for the proof and for policy.
@@ -84,7 +99,7 @@ func (s *Service) read(r *Request, caller Caller, now time.Time) (*claim, error)
 	c.Challenge = store.Challenge{
 		Kind: r.Kind, Name: r.Name, EK: c.ek.Hash, AK: c.ak.NameText(), AKKey: c.ak.SPKI,
 		Host: c.ek.Host, HostSerial: c.ek.HostSerial, Coprocessor: c.ek.Coprocessor, CardKey: c.ek.CardKey,
-		Caller: caller.Host,
+		Caller: caller.Host, From: caller.Identity(),
 	}
 	if caller.Token != "" {
 		c.Token = TokenHash(caller.Token)

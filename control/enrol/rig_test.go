@@ -158,6 +158,7 @@ func (r *rig) newHost(name string) *host {
 type machine struct {
 	tpm    *controltest.TPM
 	ek, ak *controltest.Key
+	card   *ca.Issuer
 	cert   *x509.Certificate
 	chain  [][]byte
 }
@@ -173,11 +174,18 @@ func (r *rig) newMachine(h *host, vm string) *machine {
 	}
 	serial := hex.EncodeToString(big.NewInt(r.now.UnixNano()).Bytes())
 	card := r.issue(&ca.Issuer{Certificate: h.aik, Signer: h.tpm.Signer(h.ak)}, cardKey.Public())(ca.CoprocessorAIK(serial, v))
-	m := &machine{tpm: controltest.StartSim(r.t)}
+	m := &machine{tpm: controltest.StartSim(r.t), card: &ca.Issuer{Certificate: card, Signer: cardKey}}
 	m.ek, m.ak = m.tpm.EK(tpm2.ECCEKTemplate), m.tpm.AK(nil)
-	m.cert = r.issue(&ca.Issuer{Certificate: card, Signer: cardKey}, m.ek.Crypto)(ca.VTPMEK(vm, model, m.ek.Crypto, v))
+	m.cert = r.issue(m.card, m.ek.Crypto)(ca.VTPMEK(vm, model, m.ek.Crypto, v))
 	m.chain = [][]byte{card.Raw, h.aik.Raw}
 	return m
+}
+
+// inAnotherName is the same TPM, of which the card says that it is another machine's.
+func (r *rig) inAnotherName(m *machine, vm string) *machine {
+	other := *m
+	other.cert = r.issue(m.card, m.ek.Crypto)(ca.VTPMEK(vm, model, m.ek.Crypto, ca.Validity{Now: r.now, Life: 100 * time.Hour}))
+	return &other
 }
 
 func (m *machine) request(vm string) *Request {

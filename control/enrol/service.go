@@ -61,8 +61,14 @@ type Result struct {
 	Chain       []*x509.Certificate // of both, up to the root
 }
 
-// maxWaiting bounds challenges that wait; only who may enrol can make one.
-const maxWaiting = 1024
+// Bounds on challenges that wait. A machine's renewal can be begun by whoever has seen its
+// certificate and the public half of its key, so none has them all: a host that enrols its
+// machines has a quarter, and an address what many machines behind it need.
+const (
+	maxWaiting       = 1024
+	maxWaitingOfHost = 256
+	maxWaitingOfOne  = 32
+)
 
 // Begin gives a challenge for a request.
 func (s *Service) Begin(ctx context.Context, r *Request, caller Caller) (*Challenge, error) {
@@ -82,7 +88,7 @@ func (s *Service) Begin(ctx context.Context, r *Request, caller Caller) (*Challe
 		if err := authorise(tx, &c.Challenge, now); err != nil {
 			return err
 		}
-		if err := makeRoom(tx, now); err != nil {
+		if err := makeRoom(tx, &c.Challenge, now); err != nil {
 			return err
 		}
 		return store.Challenges.Put(tx, c.ID, c.Challenge)
@@ -102,21 +108,30 @@ func newID() string {
 	return hex.EncodeToString(b)
 }
 
-// makeRoom drops challenges that nobody can meet any more.
-func makeRoom(tx store.Tx, now time.Time) error {
+// makeRoom drops challenges that nobody can meet any more, and says whether another may
+// wait.
+func makeRoom(tx store.Tx, next *store.Challenge, now time.Time) error {
 	all, err := store.Challenges.All(tx)
 	if err != nil {
 		return err
 	}
-	waiting := 0
+	waiting, ofOne := 0, 0
 	for _, c := range all {
-		if !now.After(c.Expires) {
-			waiting++
-		} else if err := store.Challenges.Delete(tx, c.ID); err != nil {
-			return err
+		if now.After(c.Expires) {
+			if err := store.Challenges.Delete(tx, c.ID); err != nil {
+				return err
+			}
+			continue
+		}
+		if waiting++; c.From == next.From {
+			ofOne++
 		}
 	}
-	if waiting >= maxWaiting {
+	most := maxWaitingOfOne
+	if next.Caller != "" {
+		most = maxWaitingOfHost
+	}
+	if waiting >= maxWaiting || ofOne >= most {
 		return ErrBusy
 	}
 	return nil

@@ -21,6 +21,21 @@ const formatKey = "format"
 // first makes an empty store one of version 1, which has no more to do.
 var migrations = []func(Tx) error{
 	func(Tx) error { return nil },
+	nameOwners,
+}
+
+// nameOwners makes the records of Owners, which stores of version 1 have none of.
+func nameOwners(tx Tx) error {
+	all, err := VMs.All(tx)
+	if err != nil {
+		return err
+	}
+	for _, v := range all {
+		if err := Owners.Put(tx, v.EK, Owner{EK: v.EK, VM: v.ID}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Migrate brings the records of a store to this program's version, in one

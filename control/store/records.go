@@ -8,6 +8,7 @@ import "time"
 var (
 	Hosts        = Table[Host]{"hosts"}
 	VMs          = Table[VM]{"vms"}
+	Owners       = Table[Owner]{"owners"}
 	Certificates = Table[Certificate]{"certificates"}
 	Challenges   = Table[Challenge]{"challenges"}
 	Tokens       = Table[Token]{"tokens"}
@@ -43,6 +44,13 @@ type VM struct {
 	Coprocessor string    `json:"coprocessor"` // the card that made it
 	Enrolled    time.Time `json:"enrolled"`
 	Renewed     time.Time `json:"renewed"`
+}
+
+// Owner is the machine that enrolled with an endorsement key last, by EK. It is so still
+// if that machine's record has this EK.
+type Owner struct {
+	EK string `json:"ek"`
+	VM string `json:"vm"`
 }
 
 // Certificate is one that was issued, by Serial.
@@ -81,6 +89,7 @@ type Challenge struct {
 	CardKey     string    `json:"card-key,omitempty"` // as EK
 	Token       string    `json:"token,omitempty"`    // its key, if the caller had one
 	Caller      string    `json:"caller,omitempty"`   // host that asks, by its TLS key
+	From        string    `json:"from,omitempty"`     // whose share of those that wait it has
 }
 
 // Token lets its bearer enrol, by Hash. The token itself is nowhere.

@@ -226,13 +226,18 @@ func testCancel(t *testing.T, s store.Store) {
 }
 
 func testMigrate(t *testing.T, s store.Store) {
+	put(t, s, "format", "format", `{"version":1}`)
+	put(t, s, "vms", "vm-1", `{"id":"vm-1","ek":"e1"}`)
 	for range 2 {
 		if err := store.Migrate(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if v := get(t, s, "format", "format"); v != `{"version":1}` {
+	if v := get(t, s, "format", "format"); v != `{"version":2}` {
 		t.Errorf("format %s", v)
+	}
+	if v := get(t, s, "owners", "e1"); v != `{"ek":"e1","vm":"vm-1"}` {
+		t.Errorf("owner %s", v)
 	}
 	for _, bad := range []string{`{"version":99}`, `{"version":-1}`} {
 		put(t, s, "format", "format", bad)
