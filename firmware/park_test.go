@@ -122,6 +122,52 @@ func TestParkWithQueued(t *testing.T) {
 	l.end()
 }
 
+// TestParkBusy: a client that never lets the worker wait does not keep it from exiting,
+// and loses nothing.
+func TestParkBusy(t *testing.T) {
+	c := newFakeCard(t)
+	c.create()
+	k := newClient(t)
+	l := c.open(k, nil)
+	k.greet(1)
+	k.tpm.Startup()
+	const most = 20000 // more than any worker serves between two looks at its card
+	first, sent := k.seq, k.seq
+	r := &relay{c: c, k: k, life: l}
+	for {
+		for ; sent < k.seq+64; sent++ {
+			k.send(&abi.Submission{Op: abi.OpExecute, Seq: sent + 1, Payload: bytes.Clone(cmdExtend)})
+		}
+		if !r.readable() {
+			break
+		}
+		if done, ok := k.receive(); !ok || done.Seq != k.seq+1 || responseCode(done.Payload) != rcSuccess {
+			t.Fatalf("after %d: %+v, %t", k.seq, done, ok)
+		}
+		if k.seq++; k.seq == first+100 {
+			wire.Send(l.channel, wire.AppendPark(nil))
+		}
+		if k.seq-first > most {
+			t.Fatalf("the worker serves on, after %d commands", k.seq-first)
+		}
+	}
+	l.end()
+	l = c.open(k, resumed)
+	for ; k.seq < sent; k.seq++ {
+		if done, ok := k.receive(); !ok || done.Seq != k.seq+1 || done.Flags != 0 {
+			t.Fatalf("queued command after %d: %+v, %t", k.seq, done, ok)
+		}
+	}
+	var want tpmtest.Digest
+	for range sent - first {
+		want = sha256.Sum256(append(want[:], make([]byte, 32)...))
+	}
+	if got := k.tpm.PCR(10); got != want {
+		t.Errorf("PCR 10 = %x, want it extended %d times: %x", got, sent-first, want)
+	}
+	l.end()
+}
+
 // TestCancelOvertakesQueued: a slot that is brought back finds a command and its cancel
 // waiting, and may read the cancel first. The command is canceled all the same, if
 // it is one that can be.

@@ -32,12 +32,10 @@ type server struct {
 // OpClose, or the card wants the worker to exit.
 func (s *server) serve(fd int) error {
 	for {
-		if s.above != nil {
-			if exit, err := s.above.wait(fd); exit {
-				return err
-			}
+		n, exit, err := s.next(fd)
+		if exit {
+			return err
 		}
-		n, err := readPacket(fd, s.in[:])
 		if n == 0 && err == nil || hungUp(err) {
 			return nil
 		}
@@ -48,6 +46,15 @@ func (s *server) serve(fd int) error {
 			return err
 		}
 	}
+}
+
+// next reads a message into s.in. It tells whether to exit instead.
+func (s *server) next(fd int) (n int, exit bool, err error) {
+	if s.above != nil {
+		return s.above.next(fd, s.in[:], s.meter.began)
+	}
+	n, err = readPacket(fd, s.in[:])
+	return n, false, err
 }
 
 // answer answers the message of n bytes in s.in. It tells whether that was the

@@ -171,6 +171,9 @@ func (w *worker) serve(setup *wire.Setup, u *supervised, data, control int) erro
 		return w.refuse(err)
 	}
 	m.publish(s)
+	if err := limitReads(data); err != nil {
+		return w.refuse(err)
+	}
 	if err := w.ready(&wire.Ready{Generation: s.bound.generation, Epoch: s.bound.epoch}); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <seccomp.h>
 
@@ -98,6 +99,8 @@ static const struct {
     {SCMP_SYS(fcntl), {EQ(1, F_SETFL), NONE}},
     {SCMP_SYS(fcntl), {EQ(1, F_DUPFD_CLOEXEC), NONE}},
     {SCMP_SYS(fcntl), {EQ(1, F_GET_SEALS), NONE}},
+    /* how long a read may take */
+    {SCMP_SYS(setsockopt), {EQ(1, SOL_SOCKET), EQ(2, SO_RCVTIMEO)}},
     /* hardening once more does no harm */
     {SCMP_SYS(prctl), {EQ(0, PR_SET_DUMPABLE), EQ(1, 0)}},
     {SCMP_SYS(prctl), {EQ(0, PR_SET_NO_NEW_PRIVS), NONE}},

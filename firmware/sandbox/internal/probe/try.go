@@ -42,6 +42,7 @@ var attempts = map[string]func(pid int) error{
 	"socket of netlink":               func(int) error { _, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, 0); return err },
 	"pair of sockets":                 func(int) error { _, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0); return err },
 	"connect":                         func(int) error { return unix.Connect(3, &unix.SockaddrUnix{Name: "@hwvtpm-probe"}) },
+	"set a socket's options":          func(int) error { return unix.SetsockoptInt(3, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<16) },
 	"listen":                          func(int) error { return unix.Listen(3, 1) },
 	"start a program":                 func(int) error { return unix.Exec("/bin/true", []string{"true"}, nil) },
 	"fork":                            func(int) error { return raw(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0) },
