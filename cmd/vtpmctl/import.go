@@ -46,8 +46,8 @@ func (inv *invocation) importSwtpm(ctx context.Context) error {
 		fmt.Fprintf(inv.con.err, `The TPM is in the slot now, and still in %s as well.
 Never start swtpm on it again: there must not be two TPMs of one identity, and what
 one of them writes the other does not know. When the machine works with the slot,
-destroy that directory and every backup of it.
-`, inv.state)
+destroy %s and every backup of it.
+`, inv.state, filepath.Join(inv.state, swtpmState))
 	}
 	return err
 }
