@@ -50,6 +50,7 @@ func (r *Rig) bootOnce(ctx context.Context, opts VMOptions) (*Guest, error) {
 	}
 	r.own(g)
 	if g.Hello, err = g.awaitHello(ctx); err != nil {
+		g.Kill() // ended in order, QEMU would end a swtpm
 		return nil, errors.Join(err, g.Close())
 	}
 	return g, nil

@@ -140,6 +140,21 @@ func TestPeersOnTheSameHarness(t *testing.T) {
 	}
 }
 
+// A machine that does not come up loses its power, which a swtpm outlives: if it were
+// ended in order, QEMU would end swtpm, too, and no other could start on it.
+func TestSwtpmOutlivesABadBoot(t *testing.T) {
+	b := newBed(t)
+	swtpm, err := b.StartSwtpm(b.ctx, "")
+	b.must("starting swtpm", err)
+	tpm := lab.EmulatorTPM{Swtpm: swtpm, Model: "tpm-crb"}
+	if _, err := b.Boot(b.ctx, lab.VMOptions{TPM: tpm, Append: "rdinit=/none"}); err == nil || !strings.Contains(err.Error(), "kernel panicked") {
+		t.Errorf("Boot() of a kernel without an init = %v, want its panic", err)
+	}
+	m := &machine{bed: b}
+	m.boot(lab.VMOptions{TPM: tpm})
+	m.wantPCR("extend", m.extend("after all"))
+}
+
 // reset resets the machine through QEMU's monitor and waits for its next boot.
 func (m *machine) reset() {
 	m.Helper()
