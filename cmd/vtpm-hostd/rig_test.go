@@ -74,6 +74,7 @@ func (p *process) start(ready string) {
 	defer log.Close()
 	p.cmd = exec.Command(built.Path(p.t, p.name), p.args...)
 	p.cmd.Stderr = log
+	p.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL} // a test that is killed leaves nothing
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -53,6 +54,7 @@ func Start(t testing.TB, dir string) (socket string) {
 	cmd := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state+",mode=0600",
 		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+socket+".ctrl",
 		"--flags", "not-need-init,startup-clear", "--seccomp", "action=none", "--log", "file="+filepath.Join(dir, "log"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that is killed leaves nothing
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
