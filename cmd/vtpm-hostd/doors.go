@@ -32,10 +32,11 @@ const (
 
 // doors are the ways to the manager.
 type doors struct {
-	log    hclog.Logger
-	guests *gates.Guests // nil: none
-	all    []io.Closer
-	wg     sync.WaitGroup
+	log       hclog.Logger
+	guests    *gates.Guests      // nil: none
+	strangers *doorhttp.Listener // nil: none
+	all       []io.Closer
+	wg        sync.WaitGroup
 }
 
 // machines gives each machine its door. It is called from the manager's goroutine.
@@ -116,8 +117,9 @@ func (d *doors) https(cfg *config, m *manager.Manager) error {
 		return err
 	}
 	d.log.Info("guests by HTTPS", "address", l.Addr().String())
+	d.strangers = doorhttp.Bound(l)
 	d.serve("guests by HTTPS", func(ctx context.Context) error {
-		return api.Serve(ctx, l, secure, doorhttp.Handler(m.Guests(manager.GuestHTTPS), nil))
+		return api.Serve(ctx, d.strangers, secure, doorhttp.Handler(m.Guests(manager.GuestHTTPS), nil))
 	})
 	return nil
 }
@@ -132,6 +134,9 @@ func (d *doors) metrics(address string, m *manager.Manager) error {
 		return metrics.Serve(ctx, l, func(w *metrics.Writer) {
 			w.Gauge("hostd_build_info", "Version of the program, always 1.").
 				Count(1, metrics.Label{Name: "version", Value: cli.Version()})
+			if d.strangers != nil {
+				w.Counter("hostd_connections_refused_total", "Connections by HTTPS beyond what one address may have.").Count(d.strangers.Refused())
+			}
 			m.WriteMetrics(w)
 		})
 	})

@@ -10,6 +10,7 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
+	"hwvtpm/internal/shares"
 	"hwvtpm/vtpm/bootevidence"
 	"hwvtpm/vtpm/door"
 )
@@ -22,9 +23,9 @@ const mostBoots = 16
 // boots is evidence of the host's boot that was given lately. Its methods may be called
 // from any goroutine.
 type boots struct {
-	age    time.Duration // how old may be what is given again
-	shares *limits       // of each machine's quotes, beside those for verifiers
-	places chan struct{} // holds one token for each quote that is under way
+	age    time.Duration  // how old may be what is given again
+	shares *shares.Shares // of each machine's quotes, beside those for verifiers
+	places chan struct{}  // holds one token for each quote that is under way
 
 	mu   sync.Mutex // guards last
 	last map[string]boot
@@ -40,7 +41,7 @@ type boot struct {
 
 func newBoots(cfg *Config) *boots {
 	return &boots{
-		age: cfg.PCRAge, shares: newLimits(cfg.Burst, cfg.Every), places: make(chan struct{}, mostBoots), last: map[string]boot{},
+		age: cfg.PCRAge, shares: shares.New(cfg.Burst, cfg.Every), places: make(chan struct{}, mostBoots), last: map[string]boot{},
 	}
 }
 
@@ -96,7 +97,7 @@ func (m *Manager) BootEvidence(ctx context.Context, _ door.Caller, req *door.Boo
 	default:
 		return nil, fmt.Errorf("%w: many machines start; try again soon", ErrBusy)
 	}
-	done, ok := m.boots.shares.takeAlone(req.Slot, now)
+	done, ok := m.boots.shares.TakeAlone(req.Slot, now)
 	if !ok {
 		return nil, fmt.Errorf("%w: %s starts often, and has had its share of the host's quotes; try again soon", ErrBusy, req.Slot)
 	}

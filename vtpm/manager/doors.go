@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 
+	"hwvtpm/internal/shares"
 	"hwvtpm/vtpm/door"
 	"hwvtpm/vtpm/hostdoor"
 	"hwvtpm/vtpm/hostpcr"
@@ -22,8 +23,8 @@ type doors struct {
 	m      *Manager
 	name   string // in metrics
 	ops    map[string]operation
-	limits *limits // of each machine's requests; nil: none
-	frank  bool    // callers are of the host
+	limits *shares.Shares // of each machine's requests; nil: none
+	frank  bool           // callers are of the host
 }
 
 // newDoors has what is asked counted.
@@ -67,7 +68,7 @@ func (d *doors) do(ctx context.Context, caller door.Caller, op string, body json
 	if !ok {
 		return nil, door.Errorf(door.CodeNotFound, "there is no such operation here")
 	}
-	if d.limits != nil && caller.VM != "" && !d.limits.take(caller.VM, d.m.cfg.Now()) {
+	if d.limits != nil && caller.VM != "" && !d.limits.Take(caller.VM, d.m.cfg.Now()) {
 		return nil, door.Errorf(door.CodeBusy, "too many requests: slower, please")
 	}
 	result, err := f(ctx, caller, body)

@@ -34,7 +34,7 @@ func (m *Manager) Evidence(ctx context.Context, caller door.Caller, req *door.Ev
 	if err != nil {
 		return nil, err
 	}
-	done, ok := m.quotes.takeAlone(shareOf(caller, vm), m.cfg.Now())
+	done, ok := m.quotes.TakeAlone(shareOf(caller, vm), m.cfg.Now())
 	if !ok {
 		return nil, fmt.Errorf("%w: %s has had its share of the host's quotes; try again later", ErrBusy, vm)
 	}

@@ -63,7 +63,7 @@ func (m *Manager) Enrol(ctx context.Context, caller door.Caller, r *door.EnrolRe
 	if err != nil {
 		return nil, err
 	}
-	done, ok := m.enrols.takeAlone(shareOf(caller, vm), m.cfg.Now())
+	done, ok := m.enrols.TakeAlone(shareOf(caller, vm), m.cfg.Now())
 	if !ok {
 		return nil, fmt.Errorf("%w: %s has enrolled often; try again later", ErrBusy, vm)
 	}

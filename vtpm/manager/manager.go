@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"hwvtpm/internal/shares"
 )
 
 // Manager is the management module of one host. See the package's documentation for
@@ -36,12 +38,12 @@ type Manager struct {
 	asked     *tally // operations
 	boots     *boots
 
-	renewed  chan struct{} // holds one token when there is a new identity
-	doubted  chan struct{} // holds one token when the authority was found to have revoked
-	checks   chan struct{} // holds one token for each check of a machine's quote
-	requests *limits       // of guests
-	quotes   *limits       // of the host's quotes
-	enrols   *limits       // of questions to the authority
+	renewed  chan struct{}  // holds one token when there is a new identity
+	doubted  chan struct{}  // holds one token when the authority was found to have revoked
+	checks   chan struct{}  // holds one token for each check of a machine's quote
+	requests *shares.Shares // of guests
+	quotes   *shares.Shares // of the host's quotes
+	enrols   *shares.Shares // of questions to the authority
 	waiting  *enrolments
 
 	mu       sync.Mutex // guards what follows
@@ -85,8 +87,8 @@ func New(cfg Config) (*Manager, error) {
 		cfg: cfg, log: cfg.Logger, authority: newCounted(cfg.Authority), quoter: newQuoter(cfg.PCRs),
 		asked: newTally("door", "operation", "result"), boots: newBoots(&cfg), renewed: make(chan struct{}, 1), doubted: make(chan struct{}, 1),
 		checks:   make(chan struct{}, max(1, runtime.NumCPU()/2)),
-		requests: newLimits(requestBurst, requestEvery), quotes: newLimits(cfg.Burst, cfg.Every),
-		enrols: newLimits(enrolBurst, enrolEvery), waiting: newEnrolments(),
+		requests: shares.New(requestBurst, requestEvery), quotes: shares.New(cfg.Burst, cfg.Every),
+		enrols: shares.New(enrolBurst, enrolEvery), waiting: newEnrolments(),
 		slots: map[string]*slot{}, aiks: map[string]string{},
 	}
 	var err error

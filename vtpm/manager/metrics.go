@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"hwvtpm/coproc/metrics"
+	"hwvtpm/internal/shares"
 )
 
 // WriteMetrics writes what docs/operations.md lists. It may be called from any goroutine,
@@ -21,9 +22,9 @@ func (m *Manager) WriteMetrics(w *metrics.Writer) {
 	over := w.Counter("hostd_over_share_total", "Refusals because a machine has had its share.")
 	for _, s := range []struct {
 		of string
-		l  *limits
+		l  *shares.Shares
 	}{{"boot-evidence", m.boots.shares}, {"enrolments", m.enrols}, {"quotes", m.quotes}, {"requests", m.requests}} {
-		over.Count(s.l.refused.Load(), metrics.Label{Name: "of", Value: s.of})
+		over.Count(s.l.Refused(), metrics.Label{Name: "of", Value: s.of})
 	}
 }
 

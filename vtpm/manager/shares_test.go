@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"testing"
 	"time"
 
@@ -52,37 +51,6 @@ func TestNobodysShare(t *testing.T) {
 			r.Errorf("the machine asks for evidence: %v", err)
 		}
 	})
-}
-
-// TestSharesAreForgotten: names without end are not kept without end, and who has used its
-// share up does not get another one by that.
-func TestSharesAreForgotten(t *testing.T) {
-	l, now := newLimits(2, time.Second), time.Now()
-	for range 2 {
-		if !l.take("greedy", now) {
-			t.Fatal("no share at all")
-		}
-	}
-	done, ok := l.takeAlone("busy", now)
-	if !ok {
-		t.Fatal("no share at all")
-	}
-	for i := range 2 * forgetAbove {
-		l.take(strconv.Itoa(i), now)
-	}
-	if l.take("greedy", now) || l.refused.Load() != 1 {
-		t.Error("a share that was used up is whole again")
-	}
-	now = now.Add(time.Hour)
-	l.take("one more", now)
-	if n := len(l.known); n != 2 { // and the busy one
-		t.Errorf("%d shares are known after an hour", n)
-	}
-	done()
-	l.take("greedy", now)
-	if l.take("greedy", now); l.take("greedy", now.Add(-time.Hour)) {
-		t.Error("a clock that was set back gave a share back")
-	}
 }
 
 // TestGoneCallers: who asks and hangs up while others are checked fills no log.

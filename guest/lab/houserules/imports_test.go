@@ -60,7 +60,7 @@ var doors = map[string][]string{
 	"control/ca": {module + "/coproc/abi/ekcert"},
 	// Servers that strangers reach bound what is under way.
 	"control/api":        {module + "/internal/places"},
-	"vtpm/door/doorhttp": {module + "/internal/places"},
+	"vtpm/door/doorhttp": {module + "/internal/places", module + "/internal/shares"},
 	// What a host's TPM says is held against its firmware's event log there.
 	"vtpm/hostpcr": {"github.com/google/go-eventlog"},
 	// A verifier knows the authority's certificates, and reads firmware event logs.
@@ -69,7 +69,7 @@ var doors = map[string][]string{
 	"guest/attester/atcontrol": {module + "/control"},
 	"guest/bench":              {module + "/control"},
 	// A host's manager issues its card's certificate, and judges its own.
-	"vtpm/manager": {module + "/control/ca"},
+	"vtpm/manager": {module + "/control/ca", module + "/internal/shares"},
 }
 
 // cards are the programs that are a card: all others see only the host's side.

@@ -205,7 +205,7 @@ func TestTooMany(t *testing.T) {
 		t.Errorf("one too many of an address: status %d", code)
 	}
 	for i := range mostRequests - mostOfOne {
-		fill(fmt.Sprintf("[2001:db8::%d]:1", i/mostOfOne))
+		fill(fmt.Sprintf("[2001:db8:0:%d::1]:1", i/mostOfOne))
 	}
 	if code := ask("192.0.2.2:1"); code != http.StatusTooManyRequests {
 		t.Errorf("one too many of all: status %d", code)

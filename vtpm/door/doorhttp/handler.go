@@ -6,10 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
+	"time"
 
 	"hwvtpm/internal/places"
+	"hwvtpm/internal/shares"
 	"hwvtpm/vtpm/door"
 )
 
@@ -32,25 +33,29 @@ type problem struct {
 }
 
 // So many requests are under way at a time, of all addresses and of each: HTTP/2 lets one
-// connection have hundreds, each with a body in memory.
+// connection have hundreds, each with a body in memory. An address has so many in a row,
+// and then one in each period.
 const (
 	mostRequests = 128
 	mostOfOne    = 16
+	requestBurst = 128
+	requestEvery = 50 * time.Millisecond
 )
 
 // Handler answers requests by h. Who asks is what caller finds out, whose errors are
 // answered as h's are; nil stands for nobody in particular. Requests beyond a number,
-// in all and of one address, are answered with door.CodeBusy. Limits on time,
-// connections and rates are for the server around it.
+// in all and of one address, are answered with door.CodeBusy. Limits on time are for the
+// server around it, and those on connections for Bound.
 func Handler(h door.Handler, caller func(*http.Request) (door.Caller, error)) http.Handler {
 	if caller == nil {
 		caller = func(*http.Request) (door.Caller, error) { return door.Caller{UID: -1}, nil }
 	}
-	mux, under := http.NewServeMux(), places.New(mostRequests, mostOfOne)
+	mux := http.NewServeMux()
+	under, rate := places.New(mostRequests, mostOfOne), shares.New(requestBurst, requestEvery)
 	mux.HandleFunc("POST "+Path+"{op}", func(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusOK
 		var text []byte
-		leave, err := enter(under, r)
+		leave, err := enter(under, rate, r)
 		if err == nil {
 			defer leave()
 			text, err = do(w, r, h, caller)
@@ -69,12 +74,12 @@ func Handler(h door.Handler, caller func(*http.Request) (door.Caller, error)) ht
 }
 
 // enter takes a place for a request.
-func enter(under *places.Places, r *http.Request) (leave func(), err error) {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr // of another kind of network
+func enter(under *places.Places, rate *shares.Shares, r *http.Request) (leave func(), err error) {
+	who := network(r.RemoteAddr)
+	if !rate.Take(who, time.Now()) {
+		return nil, door.Errorf(door.CodeBusy, "too many requests: slower, please")
 	}
-	leave, ok := under.Enter(host)
+	leave, ok := under.Enter(who)
 	if !ok {
 		return nil, door.Errorf(door.CodeBusy, "too many requests are under way")
 	}
