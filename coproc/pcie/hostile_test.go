@@ -23,6 +23,7 @@ type evil struct {
 	mem    []byte
 	events []int
 	regs   map[uint64]uint32
+	taken  [maxQueues]uint32                              // submissions
 	done   [maxQueues]uint32                              // completions written
 	reply  func(sub *abi.Submission) (abi.Status, []byte) // nil: as a card does
 	answer func(e *abi.CompletionEntry)                   // changes a completion
@@ -61,11 +62,12 @@ func (c *evil) Post(off uint64, _ []byte) error {
 		return c.err
 	}
 	q := int((off - abi.BarDoorbells) / abi.DoorbellStride)
-	at := c.done[q] % ringEntries
+	at := c.taken[q] % ringEntries
 	sub, err := abi.ParseSubmissionEntry(c.page(q, pageSQ)[at*abi.SubmissionEntrySize:][:abi.SubmissionEntrySize])
 	if err != nil {
 		return err
 	}
+	c.taken[q]++
 	sub.Payload = c.page(q, pagePayload)[:sub.Length]
 	reply := c.reply
 	if reply == nil {
@@ -84,10 +86,15 @@ func (c *evil) Post(off uint64, _ []byte) error {
 	if c.raw != nil {
 		entry = c.raw
 	}
-	copy(c.page(q, pageCQ)[at*abi.CompletionEntrySize:], entry)
+	c.complete(q, entry)
+	return c.err
+}
+
+// complete writes a completion where the next one belongs.
+func (c *evil) complete(q int, entry []byte) {
+	copy(c.page(q, pageCQ)[c.done[q]%ringEntries*abi.CompletionEntrySize:], entry)
 	c.done[q]++
 	signal(c.events[q])
-	return c.err
 }
 
 func (c *evil) page(queue, page int) []byte {

@@ -38,6 +38,7 @@ type ring struct {
 
 	tail, next uint32
 	phase      bool
+	seq        uint64               // of the admin queue's last submission
 	buf        [abi.MaxPayload]byte // the last answer, copied
 
 	mu    sync.Mutex  // held to set ended, and to use event beside wait
@@ -60,6 +61,7 @@ func (r *ring) submit(sub *abi.Submission) error {
 	if r.ended.Load() {
 		return io.EOF
 	}
+	r.seq++
 	e := abi.SubmissionEntry{Submission: *r.stamp(sub), Length: uint32(len(sub.Payload)), AnswerAt: r.at[pageAnswer]}
 	if e.Length > abi.MaxPayload {
 		return fmt.Errorf("payload of %d bytes: %w", e.Length, abi.ErrMalformed)
@@ -75,14 +77,15 @@ func (r *ring) submit(sub *abi.Submission) error {
 	return r.t.Post(abi.DoorbellOffset(r.number)+abi.DoorbellTail, word[:])
 }
 
-// stamp gives sub with the number of the ring's slot. The admin queue's
-// submissions name theirs themselves.
+// stamp gives sub as it is submitted: with the number of the ring's slot, or, since
+// admin commands name theirs themselves and have no numbers, with one of the ring's.
 func (r *ring) stamp(sub *abi.Submission) *abi.Submission {
-	if r.number == 0 {
-		return sub
-	}
 	s := *sub
-	s.Slot = uint32(r.number - 1)
+	if r.number == 0 {
+		s.Seq = r.seq
+	} else {
+		s.Slot = uint32(r.number - 1)
+	}
 	return &s
 }
 
@@ -126,7 +129,8 @@ func (r *ring) complete(sub *abi.Submission) (abi.Completion, error) {
 	if err != nil {
 		return abi.Completion{}, err
 	}
-	if e.Op != sub.Op || e.Seq != sub.Seq || e.Slot != r.stamp(sub).Slot || int(e.Queue) != r.number || e.Phase != r.phase {
+	want := r.stamp(sub)
+	if e.Op != want.Op || e.Seq != want.Seq || e.Slot != want.Slot || int(e.Queue) != r.number || e.Phase != r.phase {
 		return abi.Completion{}, fmt.Errorf("completion of another submission: %w", abi.ErrMalformed)
 	}
 	if r.next++; r.next == ringEntries {
