@@ -139,15 +139,13 @@ func (c *config) flags(o *options) *flag.FlagSet {
 
 // parseArgs reads the command line. It returns flag.ErrHelp after printing help or
 // version to w.
-func parseArgs(args []string, w io.Writer) (config, error) {
-	var c config
+func parseArgs(args []string, w io.Writer) (c config, err error) {
 	var o options
-	fs := c.flags(&o)
-	if err := cli.ParseFlags(fs, args, w, usage); err != nil {
-		return c, err
-	}
-	return c, cli.Hint(fs.Name(), errors.Join(c.checkFaces(), c.checkSlots(), c.setMode(o.mode), c.setProtection(o.pcrs, o.index),
-		setSwitch(&c.fastCurves, "fast-curves", o.curves), c.checkLog(), c.resolve()))
+	err = cli.ParseChecked(c.flags(&o), args, w, usage, func() error {
+		return errors.Join(c.checkFaces(), c.checkSlots(), c.setMode(o.mode), c.setProtection(o.pcrs, o.index),
+			setSwitch(&c.fastCurves, "fast-curves", o.curves), c.checkLog(), c.resolve())
+	})
+	return c, err
 }
 
 func (c *config) checkFaces() error {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"os/signal"
 
 	"golang.org/x/sys/unix"
@@ -18,9 +17,5 @@ func main() {
 }
 
 func realMain(ctx context.Context, args []string) int {
-	cfg, err := parseArgs(args, os.Stdout)
-	if err == nil {
-		err = run(ctx, cfg)
-	}
-	return cli.End(os.Stderr, "coprocd", err, nil)
+	return cli.Run(ctx, "coprocd", args, parseArgs, run)
 }

@@ -144,14 +144,12 @@ func (c *config) flags(o *options) *flag.FlagSet {
 
 // parseArgs reads the command line. It returns flag.ErrHelp after printing help or
 // version to w.
-func parseArgs(args []string, w io.Writer) (config, error) {
-	var c config
+func parseArgs(args []string, w io.Writer) (c config, err error) {
 	var o options
-	fs := c.flags(&o)
-	if err := cli.ParseFlags(fs, args, w, usage); err != nil {
-		return c, err
-	}
-	return c, cli.Hint(fs.Name(), errors.Join(c.checkHost(o.key), c.checkAuthority(), c.checkDoors(&o), c.checkRest()))
+	err = cli.ParseChecked(c.flags(&o), args, w, usage, func() error {
+		return errors.Join(c.checkHost(o.key), c.checkAuthority(), c.checkDoors(&o), c.checkRest())
+	})
+	return c, err
 }
 
 func (c *config) checkHost(key string) error {

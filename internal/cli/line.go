@@ -65,6 +65,15 @@ func ParseFlags(fs *flag.FlagSet, args []string, out io.Writer, usage string) er
 	return nil
 }
 
+// ParseChecked is ParseFlags for a program that checks what the flags gave: an error of
+// check is one of Hint.
+func ParseChecked(fs *flag.FlagSet, args []string, out io.Writer, usage string, check func() error) error {
+	if err := ParseFlags(fs, args, out, usage); err != nil {
+		return err
+	}
+	return Hint(fs.Name(), check())
+}
+
 // Hint makes an error that of a command line which is wrong, and has it say where there
 // is help. Of nil it makes nil.
 func Hint(program string, err error) error {

@@ -26,6 +26,14 @@ var parsers = map[string]func(fs *flag.FlagSet, args []string, out io.Writer) ([
 	"flags": func(fs *flag.FlagSet, args []string, out io.Writer) ([]string, error) {
 		return nil, ParseFlags(fs, args, out, usage)
 	},
+	"checked": func(fs *flag.FlagSet, args []string, out io.Writer) ([]string, error) {
+		return nil, ParseChecked(fs, args, out, usage, func() error {
+			if level := fs.Lookup("level").Value.String(); level == "9" {
+				return errors.New("--level 9 is too much")
+			}
+			return nil
+		})
+	},
 }
 
 func TestParse(t *testing.T) {
@@ -49,6 +57,10 @@ func TestParse(t *testing.T) {
 		{"flags", "--level 3", 3, "", ""},
 		{"flags", "--level 3 more", 3, "", "unexpected argument \"more\"\nTry 'prog --help'."},
 		{"flags", "--version", 0, "", shown},
+		{"checked", "--level 8", 8, "", ""},
+		{"checked", "--level 9", 9, "", "--level 9 is too much\nTry 'prog --help'."},
+		{"checked", "--level 9 --help", 9, "", help},
+		{"checked", "--level 9 more", 9, "", "unexpected argument \"more\"\nTry 'prog --help'."},
 		{"flags", "--level x", 0, "", "Try 'prog --help'."},
 	} {
 		var out bytes.Buffer

@@ -22,6 +22,17 @@ func Main(run func(ctx context.Context, args []string) int) {
 	os.Exit(code)
 }
 
+// Run reads the command line of a program that takes flags only, and runs it with what
+// it says. The result is the exit code.
+func Run[C any](ctx context.Context, program string, args []string,
+	parse func(args []string, out io.Writer) (C, error), run func(context.Context, C) error) int {
+	cfg, err := parse(args, os.Stdout)
+	if err == nil {
+		err = run(ctx, cfg)
+	}
+	return End(os.Stderr, program, err, nil)
+}
+
 // lastingError is a failure that is no better next time.
 type lastingError struct{ error }
 
