@@ -11,6 +11,7 @@ import (
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/firmware/engine"
+	"hwvtpm/internal/turn"
 )
 
 // server answers the submissions of one data socket.
@@ -23,6 +24,7 @@ type server struct {
 	hello   bool        // identify was answered
 	moving  transfer    // a state on its way out or in
 	hashing []byte      // what there is of a hash sequence; nil: nothing
+	turn    turn.Turn
 
 	in  [abi.MaxMessage + 1]byte // one more, to notice what is too long
 	out [abi.MaxMessage]byte
@@ -45,6 +47,7 @@ func (s *server) serve(fd int) error {
 		if last, err := s.answer(fd, n); last {
 			return err
 		}
+		s.turn.Renew()
 	}
 }
 

@@ -76,6 +76,7 @@ func (s *Slot) Execute(ctx context.Context, cmd coproc.Command, resp []byte) (in
 	if s.failed != nil {
 		return putResponse(resp, rcFailure), s.opError("execute", fmt.Errorf("%w: %w", coproc.ErrFailed, s.failed))
 	}
+	s.turn.Renew()
 	s.seq++
 	s.running.Store(s.seq)
 	defer s.running.Store(0)

@@ -13,6 +13,7 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
+	"hwvtpm/internal/turn"
 )
 
 // Slot is one slot of a card. It outlives the workers behind it. It
@@ -34,6 +35,7 @@ type Slot struct {
 	seq      uint64       // last sequence number used
 	recorded uint64       // last sequence number the worker had at power-on
 	restarts uint64
+	turn     turn.Turn      // of whoever calls Execute: its worker is waited for in system calls
 	sub      abi.Submission // of Execute; here, since what passes an interface escapes
 }
 

@@ -27,6 +27,7 @@ var (
 	sys   = "golang.org/x/sys"
 	socks = "internal/unixsock"
 	gone  = "internal/memfault"
+	turns = "internal/turn"
 	files = "internal/durable"
 	log   = "github.com/hashicorp/go-hclog"
 	gotpm = "github.com/google/go-tpm"
@@ -40,9 +41,9 @@ var rooms = map[string]room{
 	"virtqueue": {modules: []string{sys}},
 	"vhostuser": {own: []string{"virtqueue", socks, gone}, modules: []string{sys, log}},
 	"qmp":       {own: []string{socks}, modules: []string{sys, log, "github.com/digitalocean/go-qemu"}},
-	"coproc":    {own: []string{socks, gone, files}, modules: []string{sys, log}, forTests: []string{gotpm}},
+	"coproc":    {own: []string{socks, gone, files, turns}, modules: []string{sys, log}, forTests: []string{gotpm}},
 	"vtpm":      {own: []string{"virtqueue", "coproc", "qmp", socks, files}, modules: []string{sys, log, gotpm}, forTests: []string{"vhostuser", "control"}},
-	"firmware":  {own: []string{"coproc/abi", socks, gone, files}, modules: []string{sys, log}, forTests: []string{gotpm, "coproc/coproctest"}},
+	"firmware":  {own: []string{"coproc/abi", socks, gone, files, turns}, modules: []string{sys, log}, forTests: []string{gotpm, "coproc/coproctest"}},
 	"control": {own: []string{"coproc/metrics", "vtpm/attest", "vtpm/bundle"}, modules: []string{sys, log, gotpm, "github.com/google/go-attestation", "go.etcd.io/bbolt"},
 		forTests: []string{"coproc"}},
 	"packaging": {},
