@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 
@@ -37,7 +36,7 @@ func parseVia(via, ca string) (opener, error) {
 	}
 	switch {
 	case kind == "serial" && at != "":
-		return func(context.Context) (way, error) { return channel(os.OpenFile(at, os.O_RDWR, 0)) }, nil
+		return func(context.Context) (way, error) { return channel(openPort(at)) }, nil
 	case kind == "unix" && at != "":
 		return func(ctx context.Context) (way, error) { return channel((&net.Dialer{}).DialContext(ctx, "unix", at)) }, nil
 	case kind == "vsock":
