@@ -28,6 +28,7 @@ const (
 	mostOfGuest    = 4 // of one machine: QEMU has one, and another while it migrates
 	mostOfHost     = 64
 	mostOfBackends = 1024 // all machines may be started at once
+	mostOfBackend  = 8    // of one process, which has one question at a time
 )
 
 // doors are the ways to the manager.
@@ -56,7 +57,7 @@ func (d *doors) open(cfg *config, m *manager.Manager) error {
 	}
 	if cfg.backendSocket != "" {
 		errs = append(errs, d.gate(gates.Config{
-			Path: cfg.backendSocket, Mode: 0o660, GID: cfg.backendGID, Handler: m.Backends(), Most: mostOfBackends, Logger: d.log,
+			Path: cfg.backendSocket, Mode: 0o660, GID: cfg.backendGID, Handler: m.Backends(), Most: mostOfBackends, Each: mostOfBackend, Logger: d.log,
 		}))
 	}
 	guest := gates.Config{

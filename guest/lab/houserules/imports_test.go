@@ -61,6 +61,7 @@ var doors = map[string][]string{
 	"control/ca": {module + "/coproc/abi/ekcert"},
 	// Servers that strangers reach bound what is under way.
 	"control/api":        {module + "/internal/places"},
+	"vtpm/manager/gates": {module + "/internal/places", module + "/internal/shares"},
 	"vtpm/door/doorhttp": {module + "/internal/places", module + "/internal/shares"},
 	// What a host's TPM says is held against its firmware's event log there.
 	"vtpm/hostpcr": {"github.com/google/go-eventlog"},

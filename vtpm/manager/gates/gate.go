@@ -7,11 +7,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"hwvtpm/internal/places"
 	"hwvtpm/internal/unixsock"
 	"hwvtpm/vtpm/door"
 )
@@ -24,8 +26,9 @@ type Config struct {
 
 	VM      string // whose channel it is; or empty
 	Handler door.Handler
-	// Most is how many connections there may be at a time; others are closed.
-	Most int
+	// Most is how many connections there may be at a time; others are closed. Each is
+	// how many of these one process may have at a UNIX socket; zero: all.
+	Most, Each int
 	// Slow bounds what a caller sends: see throttle. For guests.
 	Slow bool
 	// Admit says whether a peer may ask. nil: who can connect may.
@@ -66,18 +69,26 @@ func (g *Gate) Close() error {
 }
 
 func (g *Gate) serve(ctx context.Context) {
-	places := make(chan struct{}, g.cfg.Most)
+	each := g.cfg.Each
+	if each == 0 {
+		each = g.cfg.Most
+	}
+	taken := places.New(g.cfg.Most, each)
 	failed := func(err error) { g.cfg.Logger.Warn("accept", "socket", g.cfg.Path, "error", err) }
 	err := unixsock.Accept(ctx, g.ln, failed, func(c *net.UnixConn) {
-		select {
-		case places <- struct{}{}:
-		default:
+		peer, err := unixsock.Peer(c)
+		if err != nil {
+			c.Close() // it has gone
+			return
+		}
+		leave, ok := taken.Enter(strconv.Itoa(int(peer.Pid)))
+		if !ok {
 			c.Close()
 			return
 		}
 		g.wg.Go(func() {
-			defer func() { <-places }()
-			g.connection(ctx, c)
+			defer leave()
+			g.connection(ctx, c, peer)
 		})
 	})
 	if err != nil && ctx.Err() == nil {
@@ -85,15 +96,13 @@ func (g *Gate) serve(ctx context.Context) {
 	}
 }
 
-func (g *Gate) connection(ctx context.Context, c *net.UnixConn) {
+func (g *Gate) connection(ctx context.Context, c *net.UnixConn, peer *unix.Ucred) {
 	defer c.Close()
-	peer, err := unixsock.Peer(c)
-	if err == nil && g.cfg.Admit != nil {
-		err = g.cfg.Admit(peer)
-	}
-	if err != nil {
-		g.cfg.Logger.Warn("a caller is turned away", "socket", g.cfg.Path, "error", err)
-		return
+	if g.cfg.Admit != nil {
+		if err := g.cfg.Admit(peer); err != nil {
+			g.cfg.Logger.Warn("a caller is turned away", "socket", g.cfg.Path, "error", err)
+			return
+		}
 	}
 	g.cfg.talk(ctx, c, door.Caller{VM: g.cfg.VM, UID: int(peer.Uid)}, &g.sent)
 }

@@ -115,6 +115,18 @@ func TestMost(t *testing.T) {
 	}
 }
 
+// TestEach: one process does not have all connections.
+func TestEach(t *testing.T) {
+	cfg := config(filepath.Join(t.TempDir(), "s"))
+	cfg.Most, cfg.Each = 99, 2
+	open(t, cfg)
+	for i := range 3 {
+		if _, _, err := ask(t, cfg.Path); (err == nil) != (i < 2) {
+			t.Errorf("connection %d of a process: %v", i, err)
+		}
+	}
+}
+
 // TestGarbage: what is no message is no harm to the next.
 func TestGarbage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
@@ -311,6 +323,14 @@ func TestVsock(t *testing.T) {
 			t.Errorf("CID %d: %q, %v, want %q", tc.cid, vm, err, tc.want)
 		}
 	}
+	for range 2 * connectBurst {
+		if vm, err := connect(5); err == nil {
+			t.Errorf("a CID that nobody has: %q", vm)
+		}
+	}
+	if v.rate.Refused() == 0 {
+		t.Error("the file was read for each connection of a CID that connects without end")
+	}
 	write("4 vm-c\n")
 	if vm, err := connect(4); vm != "vm-c" || err != nil {
 		t.Errorf("after a change: %q, %v", vm, err)
@@ -333,6 +353,7 @@ func TestReadGuests(t *testing.T) {
 		"3\n":                      false,
 		"3 ../a\n":                 false,
 		strings.Repeat("x", 1<<17): false,
+		strings.Repeat("# many\n", maxGuests/7) + "3 vm-a23\n": false, // which would be cut
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"hwvtpm/coproc/abi"
+	"hwvtpm/internal/places"
+	"hwvtpm/internal/shares"
 	"hwvtpm/vtpm/door"
 	"hwvtpm/vtpm/door/vsock"
 )
@@ -28,12 +30,21 @@ type Vsock struct {
 	ln     net.Listener
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	taken  *places.Places // by CID
+	rate   *shares.Shares // of connections, by CID
 
-	mu    sync.Mutex // guards what follows
-	taken map[uint32]int
-	sent  map[string]*meter // by machine
-	said  string            // of the file
+	mu   sync.Mutex        // guards what follows
+	sent map[string]*meter // by machine
+	said string            // of the file
 }
+
+// A CID may connect so often in a row, and then once in each period: the file is read
+// for each. All CIDs together have as many places as there are CIDs.
+const (
+	connectBurst = 32
+	connectEvery = 100 * time.Millisecond
+	allPlaces    = 1 << 30
+)
 
 // OpenVsock listens at a port. The file has a line "CID NAME" for each machine, and
 // comments behind a #. It is read at each connection. Of cfg it takes Handler, Most
@@ -51,7 +62,10 @@ func OpenVsock(port uint32, guests string, cfg Config) (*Vsock, error) {
 
 func serveVsock(ln net.Listener, guests string, cfg Config) *Vsock {
 	ctx, cancel := context.WithCancel(context.Background())
-	v := &Vsock{cfg: cfg, guests: guests, ln: ln, cancel: cancel, taken: map[uint32]int{}, sent: map[string]*meter{}}
+	v := &Vsock{
+		cfg: cfg, guests: guests, ln: ln, cancel: cancel, sent: map[string]*meter{},
+		taken: places.New(allPlaces, cfg.Most), rate: shares.New(connectBurst, connectEvery),
+	}
 	v.wg.Go(func() { v.serve(ctx) })
 	return v
 }
@@ -88,10 +102,18 @@ func (v *Vsock) serve(ctx context.Context) {
 func (v *Vsock) connection(ctx context.Context, c net.Conn) {
 	defer c.Close()
 	at, ok := c.RemoteAddr().(vsock.Addr)
-	if !ok || !v.take(at.CID) {
+	if !ok {
 		return
 	}
-	defer v.give(at.CID)
+	cid := strconv.FormatUint(uint64(at.CID), 10)
+	leave, ok := v.taken.Enter(cid)
+	if !ok {
+		return
+	}
+	defer leave()
+	if !v.rate.Take(cid, time.Now()) {
+		return
+	}
 	known, err := readGuests(v.guests)
 	if vm := known[at.CID]; err == nil && vm != "" {
 		v.cfg.talk(ctx, c, door.Caller{VM: vm, UID: -1}, v.meter(vm))
@@ -115,16 +137,6 @@ func (v *Vsock) turnAway(cid uint32, err error) {
 	}
 }
 
-func (v *Vsock) take(cid uint32) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.taken[cid] >= v.cfg.Most {
-		return false
-	}
-	v.taken[cid]++
-	return true
-}
-
 // meter is what counts a machine's bytes, for as long as the daemon lives.
 func (v *Vsock) meter(vm string) *meter {
 	v.mu.Lock()
@@ -137,27 +149,21 @@ func (v *Vsock) meter(vm string) *meter {
 	return m
 }
 
-func (v *Vsock) give(cid uint32) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.taken[cid]--; v.taken[cid] == 0 {
-		delete(v.taken, cid)
-	}
-}
-
 // maxGuests bounds the file of guests, in bytes.
 const maxGuests = 1 << 20
 
 // readGuests reads which machine has which CID. A file with a mistake gives none: what
-// stands behind the mistake might be what matters.
+// stands behind the mistake might be what matters. One that is too large is not cut: a
+// name that is cut might be another machine's.
 func readGuests(path string) (map[uint32]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	file := &io.LimitedReader{R: f, N: maxGuests + 1}
 	all, used := map[uint32]string{}, map[string]bool{}
-	lines := bufio.NewScanner(io.LimitReader(f, maxGuests))
+	lines := bufio.NewScanner(file)
 	for n := 1; lines.Scan(); n++ {
 		text, _, _ := strings.Cut(lines.Text(), "#")
 		words := strings.Fields(text)
@@ -172,6 +178,9 @@ func readGuests(path string) (map[uint32]string, error) {
 			return nil, fmt.Errorf("%s, line %d: %w", path, n, err)
 		}
 		all[cid], used[vm] = vm, true
+	}
+	if file.N == 0 {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxGuests)
 	}
 	return all, lines.Err()
 }
