@@ -18,13 +18,15 @@ func (m *Manager) keepIdentity(ctx context.Context) {
 		id := m.identity()
 		if wait := m.due(id); wait > 0 {
 			m.lookForRevocation(ctx, id)
+			m.writeDown()
 			m.sleep(ctx, min(wait, longest), m.doubted)
 			continue
 		}
 		next, err := m.enrolHost(ctx, id.good(m.cfg.Now()))
 		if err == nil {
 			pause.reset()
-			m.setProblem(problemIdentity, nil)
+			m.unkept = next
+			m.writeDown()
 			m.setIdentity(next)
 			continue
 		}
@@ -36,6 +38,23 @@ func (m *Manager) keepIdentity(ctx context.Context) {
 		m.log.Warn("the authority has not certified this host", "error", err, "again-in", wait.Round(time.Second), "until", id.ends())
 		m.sleep(ctx, wait, nil)
 	}
+}
+
+// writeDown keeps what the authority has certified. If that fails, as on a disk that is
+// full, the host works with it all the same, rather than ask the authority for more of
+// it, and without an end.
+func (m *Manager) writeDown() {
+	if m.unkept == nil {
+		return
+	}
+	err := m.keep(m.unkept)
+	if err == nil {
+		m.unkept = nil
+	} else {
+		err = fmt.Errorf("the host's certificates cannot be kept, and are lost when the daemon ends: %w", err)
+		m.log.Warn("state", "error", err)
+	}
+	m.setProblem(problemIdentity, err)
 }
 
 // longest is the longest sleep: the clock of the host may be set meanwhile.
@@ -154,9 +173,6 @@ func (m *Manager) enrolWith(ctx context.Context, who Credentials) (*identity, er
 	id, err := m.judge(got.Certificate, got.TLS, got.Chain)
 	if err != nil {
 		return nil, fmt.Errorf("the authority gave what cannot be used: %w", err)
-	}
-	if err := m.keep(id); err != nil {
-		return nil, fmt.Errorf("certificates cannot be kept: %w", err)
 	}
 	return id, nil
 }

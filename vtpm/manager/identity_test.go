@@ -77,6 +77,35 @@ func TestOffline(t *testing.T) {
 	})
 }
 
+// TestFullDisk: a host whose certificates cannot be kept works with them, says so, and asks
+// the authority for no more of them; they are kept as soon as they can be.
+func TestFullDisk(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		token(r)
+		inTheWay := filepath.Join(r.cfg.Dir, fileAIK)
+		if err := os.MkdirAll(inTheWay, 0o700); err != nil {
+			r.Fatal(err)
+		}
+		r.start()
+		a := r.newMachine("vm-a", 0x10)
+		r.pass(time.Hour)
+		r.problems("cannot be kept")
+		if _, err := r.ask("vm-a", request(r, nonce, a.layer(r, nonce))); err != nil {
+			r.Error(err)
+		}
+		if err := os.Remove(inTheWay); err != nil {
+			r.Fatal(err)
+		}
+		r.pass(2 * longest)
+		r.problems()
+		r.again()
+		r.problems()
+		if n, _ := r.authority.count(KindHost); n != 1 {
+			r.Errorf("the authority was asked %d times", n)
+		}
+	})
+}
+
 // TestBackoff: an authority that does not answer is asked less and less often.
 func TestBackoff(t *testing.T) {
 	inBubble(t, func(r *rig) {

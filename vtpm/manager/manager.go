@@ -25,6 +25,7 @@ type Manager struct {
 
 	spent  string    // a token that was shown; keepIdentity's alone
 	looked time.Time // when, for a revocation; keepIdentity's alone
+	unkept *identity // that is not on disk; keepIdentity's alone
 
 	// These are keepCard's alone.
 	bond      *bond              // of the card that was certified last
