@@ -95,7 +95,8 @@ rm -rf "$out" && mkdir -p "$out"
 make -s -C "$top" install VERSION="$version" DESTDIR="$work/hwvtpm" PREFIX=/usr >/dev/null
 depends=$(shlibs "$work/hwvtpm")
 install -d -m 0755 "$work/hwvtpm/etc/hwvtpm/vm" "$work/hwvtpm/var/lib/hwvtpm"
-install -D -m 0644 "$top"/docs/{operations,libvirt,hostd,attestation}.md -t "$work/hwvtpm/usr/share/doc/hwvtpm"
+install -D -m 0644 "$top"/docs/*.md -t "$work/hwvtpm/usr/share/doc/hwvtpm"
+install -D -m 0644 "$top"/docs/adr/*.md -t "$work/hwvtpm/usr/share/doc/hwvtpm/adr"
 licences | gzip -9n >"$work/hwvtpm/usr/share/doc/hwvtpm/licences.gz"
 split hwvtpm-libvirt etc/libvirt usr/bin/hwvtpm-libvirt-hook usr/share/man/man8/hwvtpm-libvirt-hook.8
 split hwvtpm-control usr/bin/vtpm-control usr/share/man/man8/vtpm-control.8 usr/lib/systemd/system/vtpm-control.service usr/lib/sysusers.d/hwvtpm-control.conf

@@ -157,8 +157,9 @@ func life(t *testing.T, cache string, debs map[string]string) {
 	if got := lastLine(r.run(daemon + raw + readEK + end)); got != ek {
 		t.Errorf("after installing again slot vm1 has another TPM: %s, want %s", got, ek)
 	}
+	r.run("touch /etc/hwvtpm/coprocd.env /etc/hwvtpm/hostd.env /etc/hwvtpm/swtpm.conf /etc/hwvtpm/vm/vm1.env")
 	contains(t, r.run("dpkg --purge hwvtpm hwvtpm-libvirt"), "/var/lib/hwvtpm are kept")
-	if found := r.has(append(programs, config, "etc/hwvtpm", "run/hwvtpm")...); len(found) > 0 {
+	if found := r.has(append(programs, config, "etc/hwvtpm", "run/hwvtpm", "var/log/hwvtpm")...); len(found) > 0 {
 		t.Errorf("purge left %q", found)
 	}
 	if found := r.has(state...); len(found) != len(state) {

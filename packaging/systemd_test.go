@@ -18,8 +18,10 @@ const units = domain + `
 hook() { event "$@" 2>&1 || echo "refused"; }
 dpkg --install /debs/*.deb >/dev/null
 systemctl is-enabled coprocd.socket || true
+echo 'COPROCD_FLAGS=--admin-uid hwvtpm --park-after 59s' >/etc/hwvtpm/coprocd.env
 systemctl start coprocd.socket
 vtpmctl slot create vm1 >/dev/null 2>&1
+echo "flags: $(tr '\0' ' ' </proc/$(systemctl show -P MainPID coprocd)/cmdline)"
 hook prepare begin
 unit=vhost-user-vtpm@vm1.service
 pid() { systemctl show -P MainPID $unit; }
@@ -27,9 +29,11 @@ is() { systemctl is-active "$@" || true; }
 echo "started: $(is coprocd $unit | tr '\n' ' ')"
 stat -c '%U:%G %a' /run/hwvtpm/vm/vm1 /run/hwvtpm/vm/vm1/vtpm.sock
 grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/$(pid)/status | tr -s '\t\n' ' '
-first=$(pid)
-kill -9 $first
-until [ "$(is $unit)" = active ] && [ "$(pid)" != "$first" ]; do sleep 0.1; done
+for try in 1 2 3 4 5 6; do # more often than a unit is started by default
+	first=$(pid)
+	kill -9 $first
+	until [ "$(pid)" -gt 0 ] && [ "$(pid)" != "$first" ] && [ "$(is $unit)" = active ]; do sleep 0.1; done
+done
 echo "killed: $(systemctl show -P NRestarts $unit)"
 dpkg --install /debs/*.deb >/dev/null 2>&1
 echo "upgraded: $(is coprocd $unit | tr '\n' ' ')"
@@ -37,19 +41,36 @@ hook release end
 echo "released: $(is $unit) $(ls /run/hwvtpm/vm)"
 systemctl start $unit
 hook prepare begin
-dpkg --remove hwvtpm-libvirt hwvtpm >/dev/null
+` + shutdown + `dpkg --remove hwvtpm-libvirt hwvtpm >/dev/null
 echo "removed: $(is coprocd.socket coprocd $unit | tr '\n' ' ')$(systemctl list-units --failed --no-legend)"
+`
+
+// shutdown is that of a host whose libvirt, as its units have it, shuts the guests down
+// first, or saves them.
+const shutdown = `
+cd /run/systemd/system
+printf '[Unit]\nDescription=no more guests\n' >virt-guest-shutdown.target
+printf '[Unit]\nRequires=virt-guest-shutdown.target\nAfter=virt-guest-shutdown.target\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=true\nExecStop=sh -c "sleep 2; systemctl is-active coprocd.socket coprocd '$unit' >/run/order"\n' >libvirt-guests.service
+printf '[Unit]\nDefaultDependencies=no\nConflicts=coprocd.socket coprocd.service '$unit' virt-guest-shutdown.target libvirt-guests.service\nAfter=libvirt-guests.service coprocd.socket\n' >down.target
+systemctl daemon-reload
+systemctl start libvirt-guests
+systemctl start down.target # all in one transaction
+echo "guests shut down: $(tr '\n' ' ' </run/order)"
+systemctl start coprocd.socket $unit
+cd /
 `
 
 var unitsSay = []string{
 	"disabled\n", // installing starts nothing
+	"--admin-uid hwvtpm --park-after 59s \n",
 	"started: active active \n",
 	"hwvtpm:kvm 2770\nhwvtpm:kvm 660\n",
 	"CapEff: 0000000000000000 NoNewPrivs: 1 Seccomp: 2 ",
-	"killed: 1\n",
+	"killed: 6\n",
 	"upgraded: active active \n",
 	"released: inactive \n",
 	"not started for a libvirt domain", "refused\n", // a backend that somebody else started
+	"guests shut down: active active active \n",
 	"removed: inactive inactive inactive \n",
 }
 

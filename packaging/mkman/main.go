@@ -37,6 +37,7 @@ var pages = []page{
 		{"/var/lib/hwvtpm/keys", "access keys of slots that root has made"},
 	}, seeAlso: "coprocd(8), vhost-user-vtpm(1)"},
 	{program: "coprocd", section: 8, title: "simulated coprocessor with TPMs in its slots", files: [][2]string{
+		{"/etc/hwvtpm/coprocd.env", "COPROCD_FLAGS of coprocd.service"},
 		{"/var/lib/hwvtpm/card", "the store of coprocd.service"},
 		{"/run/hwvtpm/coprocd.sock", "its socket"},
 	}, seeAlso: "vtpmctl(1), vhost-user-vtpm(1), vtpm-hostd(8)"},
