@@ -103,8 +103,10 @@ split hwvtpm-control usr/bin/vtpm-control usr/share/man/man8/vtpm-control.8 usr/
 split hwvtpm-guest usr/bin/vtpm-guest usr/share/man/man8/vtpm-guest.8 usr/lib/systemd/system/vtpm-guest-enrol.{service,timer}
 install -d -m 0755 "$work"/hwvtpm-{control,guest}/etc/hwvtpm "$work/hwvtpm-control/var/lib/hwvtpm"
 install -D -m 0644 "$top/docs/control.md" "$top/docs/attestation.md" -t "$work/hwvtpm-control/usr/share/doc/hwvtpm-control"
+packing=() # compressing takes longest
 for package in hwvtpm hwvtpm-libvirt hwvtpm-control hwvtpm-guest; do
-	pack "$package"
+	pack "$package" &
+	packing+=($!)
 done
 
 module=$work/hwvtpm-dkms/usr/src/tpm-virtio-$version
@@ -112,4 +114,7 @@ install -D -m 0644 -t "$module" "$top"/guest/driver/*.[ch] "$top"/guest/driver/{
 sed "s/^PACKAGE_VERSION=.*/PACKAGE_VERSION=\"$version\"/" "$top/guest/driver/dkms.conf" >"$module/dkms.conf"
 install -D -m 0644 "$top/guest/driver/README.md" -t "$work/hwvtpm-dkms/usr/share/doc/hwvtpm-dkms"
 pack hwvtpm-dkms
+for pid in "${packing[@]}"; do
+	wait "$pid"
+done
 ls "$out"
