@@ -12,7 +12,7 @@ import (
 )
 
 // bootPatience is how long a boot to the agent may take on KVM.
-const bootPatience = 20 * time.Second
+const bootPatience = 40 * time.Second
 
 // Guest is a virtual machine whose agent answers.
 type Guest struct {

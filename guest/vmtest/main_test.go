@@ -52,7 +52,7 @@ func newBed(t *testing.T) *bed {
 			t.Errorf("ending the rig: %v", err)
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), env.Patience(2*time.Minute))
+	ctx, cancel := context.WithTimeout(t.Context(), env.Patience(3*time.Minute))
 	t.Cleanup(cancel)
 	return &bed{Rig: rig, T: t, ctx: ctx}
 }
