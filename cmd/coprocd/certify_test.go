@@ -144,7 +144,6 @@ func TestKilledWhileCertifying(t *testing.T) {
 	t.Logf("%d times certified, %d slots", certified, len(list))
 	dev := d.device()
 	for _, info := range list {
-		d.keys[info.Name] = d.keys["a"]
 		s, err := dev.OpenSlot(t.Context(), info.Name)
 		if err != nil {
 			t.Fatalf("%s: %v", info.Name, err)
@@ -172,15 +171,15 @@ func (d *daemon) certifyUntilKilled(t *testing.T, after time.Duration) (certifie
 		t.Fatal(err)
 	}
 	prefix := time.Now().Format("150405.000000")
-	key, err := d.key("a")
-	if err != nil {
-		t.Fatal(err)
-	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for i := 0; ; i++ {
 			name := prefix + "-" + string(rune('a'+i%26))
+			key, err := d.key(name) // nobody else asks for one meanwhile
+			if err != nil {
+				return
+			}
 			req := abi.SlotCreate{Keys: abi.KeyP256EK, Banks: abi.DefaultBanks, Name: name, AccessKey: [32]byte(key[32:])}
 			if _, err := creating.Create(context.WithoutCancel(ctx), req); err != nil {
 				return

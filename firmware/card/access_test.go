@@ -211,6 +211,15 @@ func TestCreateRefuses(t *testing.T) {
 	r.create("a")
 	_, err := r.tryCreate("a")
 	wantStatus(t, err, abi.StatusExists)
+	for _, op := range []abi.Opcode{abi.OpSlotCreate, abi.OpSlotClone} { // who has a's key has a, and nothing else
+		req := request("a")
+		req.Name = "b"
+		if op == abi.OpSlotClone {
+			req.Flags = abi.CreateNewIdentity
+		}
+		_, _, err = do(r.admin, op, r.show("a").Number, abi.AppendSlotCreate(nil, req))
+		wantStatus(t, err, abi.StatusExists)
+	}
 	r.create("b")
 	_, err = r.tryCreate("c")
 	wantStatus(t, err, abi.StatusFull)

@@ -69,17 +69,14 @@ func (c *Card) clone(ctx context.Context, source *slot, req *abi.SlotCreate) (*s
 // make has a worker make a TPM, and creates the slot.
 func (c *Card) make(ctx context.Context, req *abi.SlotCreate, setup *wire.Setup, blob []byte) (*slot, error) {
 	defer setup.Clear()
-	if s, err := c.named(req.Name); err == nil {
-		return nil, refuse(abi.StatusExists, "slot %s exists", s.rec.Name)
-	}
 	if weakKey(&req.AccessKey) {
 		return nil, refuse(abi.StatusBadField, "access key %x is one that anybody can sign for: give a key pair's public key", req.AccessKey)
 	}
-	if err := c.store.Failed(); err != nil {
-		return nil, err
-	}
 	rec := store.Record{
 		Name: req.Name, AccessKey: req.AccessKey, Keys: req.Keys, Banks: req.Banks, Created: time.Now().Unix(),
+	}
+	if err := c.store.Free(rec); err != nil { // before the work
+		return nil, err
 	}
 	rand.Read(rec.ID[:])
 	key, err := c.store.SlotKey(rec.ID)

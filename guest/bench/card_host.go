@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -71,8 +72,8 @@ func (h *cardHost) connect(ctx context.Context, socket string) (err error) {
 	}
 	h.card, err = coprocd.Open(coprocd.Config{
 		Socket: socket,
-		Key: func(string) (ed25519.PrivateKey, error) {
-			return ed25519.PrivateKey(append([]byte(nil), h.key...)), nil
+		Key: func(slot string) (ed25519.PrivateKey, error) {
+			return h.keyOf(slot), nil
 		},
 	})
 	return err
@@ -88,10 +89,16 @@ func (h *cardHost) close() {
 	h.proc.stop()
 }
 
+// keyOf is the access key of a slot: each has one of its own.
+func (h *cardHost) keyOf(slot string) ed25519.PrivateKey {
+	seed := sha256.Sum256(append(h.key.Seed(), slot...))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
 // create makes a slot with a TPM that has these keys.
 func (h *cardHost) create(name string, keys abi.Keys) error {
 	_, err := h.admin.Create(h.ctx, abi.SlotCreate{
-		Keys: keys, Banks: abi.DefaultBanks, Name: name, AccessKey: [32]byte(h.key.Public().(ed25519.PublicKey)),
+		Keys: keys, Banks: abi.DefaultBanks, Name: name, AccessKey: [32]byte(h.keyOf(name).Public().(ed25519.PublicKey)),
 	})
 	return err
 }

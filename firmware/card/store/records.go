@@ -65,11 +65,14 @@ func (s *Store) change(records []Record) error {
 	return nil
 }
 
-// Failed says why the table takes no change any more, if it does not.
-func (s *Store) Failed() error {
+// Free says why a slot with this name and access key cannot be made now.
+func (s *Store) Free(r Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed
+	if s.failed != nil {
+		return s.failed
+	}
+	return s.taken(r)
 }
 
 // Records are all slots, ascending by number.
@@ -100,8 +103,8 @@ func (s *Store) find(id sealed.SlotID) (int, error) {
 func (s *Store) add(r Record, limit int) (Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if slices.ContainsFunc(s.records, func(o Record) bool { return o.Name == r.Name }) {
-		return Record{}, fmt.Errorf("slot %q: %w", r.Name, fs.ErrExist)
+	if err := s.taken(r); err != nil {
+		return Record{}, err
 	}
 	if len(s.records) >= min(limit, MaxSlots) {
 		return Record{}, fmt.Errorf("%d slots: %w", len(s.records), ErrFull)
@@ -111,6 +114,20 @@ func (s *Store) add(r Record, limit int) (Record, error) {
 	records := append(slices.Clone(s.records), r)
 	slices.SortFunc(records, func(a, b Record) int { return cmp.Compare(a.Number, b.Number) })
 	return r, s.change(records)
+}
+
+// taken says why a slot cannot be made beside those that there are. Tables of earlier
+// versions may have two slots with one access key.
+func (s *Store) taken(r Record) error {
+	for _, o := range s.records {
+		if o.Name == r.Name {
+			return fmt.Errorf("slot %q: %w", r.Name, fs.ErrExist)
+		}
+		if o.AccessKey == r.AccessKey {
+			return fmt.Errorf("access key of slot %q: %w; each slot needs a key pair of its own", o.Name, fs.ErrExist)
+		}
+	}
+	return nil
 }
 
 // SetLocked locks or unlocks a slot.

@@ -43,8 +43,8 @@ func (s *Store) Newest(id sealed.SlotID) (epoch, generation uint64) {
 
 // Create makes a slot of a record without a number, its first state and what is
 // known of its endorsement keys. It exists when Create returns it, and at no earlier
-// moment. limit is how many slots there may be. If the name is taken the error is
-// fs.ErrExist.
+// moment. limit is how many slots there may be. If name or access key are taken the error
+// is fs.ErrExist.
 func (s *Store) Create(r Record, state []byte, certs []abi.EKCertificate, limit int) (Record, error) {
 	label, err := sealed.ParseLabel(state)
 	if err == nil && (label.Slot != r.ID || label.Kind != sealed.KindPermanent) {
@@ -53,7 +53,7 @@ func (s *Store) Create(r Record, state []byte, certs []abi.EKCertificate, limit 
 	if err != nil {
 		return Record{}, fmt.Errorf("first state: %w", err)
 	}
-	if err := s.Failed(); err != nil {
+	if err := s.Free(r); err != nil {
 		return Record{}, err
 	}
 	if err := os.Mkdir(s.slotPath(r.ID, ""), 0o700); err != nil {

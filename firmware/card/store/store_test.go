@@ -60,6 +60,11 @@ func TestCreateRefuses(t *testing.T) {
 		t.Errorf("second slot of a name: %v", err)
 	}
 	r = record(2)
+	r.AccessKey = record(1).AccessKey
+	if _, err := s.Create(r, blob, nil, MaxSlots); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("second slot of an access key: %v", err)
+	}
+	r = record(2)
 	if _, err := s.Create(r, blob, nil, 1); !errors.Is(err, ErrFull) {
 		t.Errorf("one slot too many: %v", err)
 	}
