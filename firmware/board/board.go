@@ -171,7 +171,8 @@ func (f *function) WriteRegion(index uint32, off uint64, b []byte) error {
 	if c.pci.write(int(off), b) {
 		c.resetFunction()
 	}
-	c.work() // bus mastering may be on now
+	c.release() // bus mastering may be on now
+	c.work()
 	return nil
 }
 

@@ -3,6 +3,7 @@
 package board
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"testing"
@@ -202,5 +203,110 @@ func TestMemoryRanges(t *testing.T) {
 		if err := h.c.UnmapDMA(1<<41, size); err != nil {
 			t.Errorf("unmap of nothing: %v", err)
 		}
+	}
+}
+
+// TestEnable: admin queues of every size that there is, and of none other, in whole
+// pages; and a card that refuses is reset to be usable.
+func TestEnable(t *testing.T) {
+	h := newHost(t)
+	for _, tc := range []struct {
+		sq, cq  uint64
+		entries uint32
+		want    uint32
+	}{
+		{sqAt(0), cqAt(0), 0, fatal(abi.FaultConfig)},
+		{sqAt(0), cqAt(0), 1, fatal(abi.FaultConfig)},
+		{sqAt(0), cqAt(0), 3, fatal(abi.FaultConfig)},
+		{sqAt(0), cqAt(0), 2 * abi.MaxQueueEntries, fatal(abi.FaultConfig)},
+		{sqAt(0), cqAt(0), 1<<16 | 4, fatal(abi.FaultConfig)},
+		{sqAt(0) + 64, cqAt(0), 4, fatal(abi.FaultConfig)},
+		{sqAt(0), cqAt(0) + 32, 4, fatal(abi.FaultConfig)},
+		{sqAt(0), cqAt(0), 2, abi.StatusReady},
+		{sqAt(0), cqAt(0), abi.MaxQueueEntries, abi.StatusReady},
+	} {
+		h.write(abi.RegControl, abi.ControlReset)
+		if got := h.read(abi.RegStatus) | h.read(abi.RegAdminSQ) | h.read(abi.RegAdminEntries); got != 0 {
+			t.Errorf("registers after a reset: %#x, want zero", got)
+		}
+		h.write(abi.RegAdminSQ, uint32(tc.sq))
+		h.write(abi.RegAdminCQ, uint32(tc.cq))
+		h.write(abi.RegAdminEntries, tc.entries)
+		h.write(abi.RegControl, abi.ControlEnable)
+		if got := h.read(abi.RegStatus); got != tc.want {
+			t.Errorf("status with queues at %#x and %#x of %d: %#x, want %#x", tc.sq, tc.cq, tc.entries, got, tc.want)
+		}
+	}
+	h.restart()
+	h.openSlot(0)
+}
+
+func fatal(f abi.Fault) uint32 { return abi.StatusFatal | uint32(f)<<8 }
+
+// TestAdminQueueStops: with the admin queue stopped the card says so, and slots go on.
+func TestAdminQueueStops(t *testing.T) {
+	for want, stop := range map[abi.Fault]func(h *host){
+		abi.FaultDoorbell: func(h *host) { h.write(abi.DoorbellOffset(0)+abi.DoorbellTail, entries) },
+		abi.FaultAddress: func(h *host) {
+			e := submission(abi.OpSlotShow, 1)
+			e.AnswerAt = memoryEnd
+			h.submit(0, e, nil)
+		},
+	} {
+		h := newHost(t)
+		h.enable()
+		h.openSlot(0)
+		stop(h)
+		h.waitEvent(0)
+		if got := h.read(abi.RegStatus); got != fatal(want) {
+			t.Errorf("status %#x, want %#x", got, fatal(want))
+		}
+		if c := h.run(1, submission(abi.OpIdentify, 1), nil); c.Status != abi.StatusOK {
+			t.Errorf("slot beside a stopped admin queue: %v", c.Status)
+		}
+		h.restart()
+		h.openSlot(0)
+	}
+}
+
+// TestBusMasterOff: without bus mastering the card takes and writes nothing and does not
+// interrupt; with it, it goes on with what is there.
+func TestBusMasterOff(t *testing.T) {
+	h := newHost(t)
+	h.enable()
+	h.openSlot(0)
+	h.must(h.c.Write(vfiouser.RegionConfig, pciCommand, []byte{2, 0}))
+	before := bytes.Clone(h.mem[cqAt(1)-base:][:abi.PageSize])
+	h.submit(1, submission(abi.OpIdentify, 1), nil)
+	h.read(abi.RegStatus)
+	if after := h.mem[cqAt(1)-base:][:abi.PageSize]; !bytes.Equal(after, before) {
+		t.Error("the card has written without being bus master")
+	}
+	h.must(h.c.Write(vfiouser.RegionConfig, pciCommand, []byte{6, 0}))
+	if c := h.wait(1); c.Status != abi.StatusOK {
+		t.Errorf("identify with bus mastering on again: %v", c.Status)
+	}
+}
+
+// TestBusMasterOffUnderWay: what a slot answers while bus mastering is off is given when
+// it is on again, and nothing is written before.
+func TestBusMasterOffUnderWay(t *testing.T) {
+	h := newHost(t)
+	h.enable()
+	h.openSlot(0)
+	h.submit(1, submission(abi.OpExecute, 0x3a17), nil) // until it is canceled
+	h.must(h.c.Write(vfiouser.RegionConfig, pciCommand, []byte{2, 0}))
+	before := bytes.Clone(h.mem[cqAt(1)-base:][:2*abi.PageSize])
+	h.write(abi.DoorbellOffset(1)+abi.DoorbellCancel, 0x3a17)
+	<-h.card.cancels
+	for range 100 { // the answer comes meanwhile
+		h.read(abi.RegStatus)
+	}
+	if after := h.mem[cqAt(1)-base:][:2*abi.PageSize]; !bytes.Equal(after, before) {
+		t.Error("the card has written without being bus master")
+	}
+	h.must(h.c.Write(vfiouser.RegionConfig, pciCommand, []byte{6, 0}))
+	if c := h.wait(1); c.Status != abi.StatusOK || c.Seq != 0x3a17 {
+		t.Errorf("the answer with bus mastering on again: %+v", c)
 	}
 }

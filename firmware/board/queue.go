@@ -2,7 +2,11 @@
 
 package board
 
-import "hwvtpm/coproc/abi"
+import (
+	"bytes"
+
+	"hwvtpm/coproc/abi"
+)
 
 // queue is a queue pair. Indices stay below the number of entries.
 type queue struct {
@@ -13,6 +17,16 @@ type queue struct {
 	tail   uint32 // behind the last submission
 	done   uint32 // next completion to write
 	phase  bool   // of that
+	held   *held  // nil: none
+}
+
+// held is a completion that waits for bus mastering. A queue has one at most: its next
+// submission is taken after it.
+type held struct {
+	entry  abi.SubmissionEntry
+	status abi.Status
+	flags  abi.Flags
+	answer []byte
 }
 
 func newQueue(number uint16, cfg abi.QueueConfig) queue {
@@ -46,6 +60,18 @@ func (c *Card) work() {
 	}
 	for i := range c.slots {
 		c.feed(&c.slots[i])
+	}
+}
+
+// release gives the completions that were held.
+func (c *Card) release() {
+	for n := range uint64(1 + slots) {
+		q := c.queueOf(n)
+		if h := q.held; h != nil && c.pci.busMaster() {
+			q.held = nil
+			c.complete(q, &h.entry, h.status, h.flags, h.answer)
+			clear(h.answer)
+		}
 	}
 }
 
@@ -102,8 +128,12 @@ func (c *Card) take(q *queue, buf []byte) (e abi.SubmissionEntry, payload []byte
 // complete answers a submission: the answer, then the entry, then the phase,
 // then the interrupt.
 func (c *Card) complete(q *queue, e *abi.SubmissionEntry, status abi.Status, flags abi.Flags, answer []byte) {
-	if !q.live() {
+	switch {
+	case !q.live():
 		return // stopped while the submission was executed
+	case !c.pci.busMaster():
+		q.held = &held{*e, status, flags, bytes.Clone(answer)}
+		return
 	}
 	if len(answer) > 0 {
 		if err := c.mem.write(e.AnswerAt, answer); err != nil {
