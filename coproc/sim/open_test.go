@@ -3,15 +3,12 @@
 package sim
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/hashicorp/go-hclog"
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
@@ -88,31 +85,6 @@ func TestRelativePaths(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "tpm", "state")); err != nil {
 		t.Errorf("state is elsewhere: %v", err)
-	}
-}
-
-// TestLogLines: the worker's lines keep their level, and a child cannot make
-// the parent hold or print without bound.
-func TestLogLines(t *testing.T) {
-	for _, tc := range []struct{ in, want string }{
-		{"info made\n", "[INFO]  made\n"},
-		{"error bad\nwarn odd\n", "[ERROR] bad\n[WARN]  odd\n"},
-		{"libtpms: oops\n", "[WARN]  libtpms: oops\n"},
-		{"\n\ninfo x\n", "[INFO]  x\n"},
-		{"info\n", "[WARN]  info\n"},
-		{"info \xff\n", "[INFO]  ?\n"},
-		{"no end", ""},
-		{strings.Repeat("a", 3*maxLogLine) + "\n", "[WARN]  " + strings.Repeat("a", maxLogLine) + "\n"},
-	} {
-		var out bytes.Buffer
-		log := hclog.New(&hclog.LoggerOptions{Output: &out, DisableTime: true})
-		w := &logWriter{log: log}
-		for i := range len(tc.in) {
-			w.Write([]byte(tc.in[i : i+1]))
-		}
-		if out.String() != tc.want {
-			t.Errorf("%.20q: log %.40q, want %.40q", tc.in, out.String(), tc.want)
-		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"hwvtpm/coproc"
 	"hwvtpm/coproc/abi"
+	"hwvtpm/coproc/abi/enginelog"
 	"hwvtpm/coproc/internal/link"
 	"hwvtpm/coproc/internal/slot"
 )
@@ -38,7 +39,7 @@ func startWorker(cfg *Config) (*worker, error) {
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.ExtraFiles = files
-	cmd.Stderr = &logWriter{log: cfg.Logger.Named("engine")}
+	cmd.Stderr = enginelog.New(cfg.Logger.Named("engine"))
 	cmd.WaitDelay = time.Second
 	// Its own process group: a terminal's ^C is not for the child, which
 	// ends in order when the sockets close.

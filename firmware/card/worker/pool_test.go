@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"hwvtpm/coproc/abi/enginelog"
 	"hwvtpm/firmware/wire"
 )
 
@@ -39,7 +40,7 @@ func echo() {
 		case string(b[:n]) == "fail":
 			unix.Exit(7)
 		case string(b[:n]) == "log":
-			os.Stderr.WriteString(strings.Repeat("warn a line\n", 2*maxLogLines) + strings.Repeat("x", 3*maxLogLine) + "\n")
+			os.Stderr.WriteString(strings.Repeat("warn a line\n", 2*enginelog.MaxLines) + strings.Repeat("x", 3*enginelog.MaxLine) + "\n")
 		case string(b[:n]) == "descriptor":
 			wire.Send(wire.SupervisorFD, b[:n], 0)
 			continue
@@ -171,8 +172,8 @@ func TestLogIsBounded(t *testing.T) {
 	ask(t, w, "log")
 	w.Close()
 	<-w.Exited() // and with it its log
-	if n := strings.Count(b.String(), "\n"); n != maxLogLines {
-		t.Errorf("%d lines, want %d", n, maxLogLines)
+	if n := strings.Count(b.String(), "\n"); n != enginelog.MaxLines {
+		t.Errorf("%d lines, want %d", n, enginelog.MaxLines)
 	}
 	if !strings.Contains(b.String(), "slot=a") {
 		t.Error("the log does not say which slot")

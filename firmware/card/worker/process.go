@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"hwvtpm/coproc/abi/enginelog"
 	"hwvtpm/firmware/wire"
 )
 
@@ -23,7 +24,7 @@ type Process struct {
 	cmd     *exec.Cmd
 	channel *os.File // the card's end of the supervisor channel
 	raw     syscall.RawConn
-	log     *logWriter
+	log     *enginelog.Writer
 	exited  chan struct{} // closed when the process was waited for
 }
 
@@ -53,7 +54,7 @@ func start(engine string, uid int, log hclog.Logger) (*Process, error) {
 	p.cmd.Env = []string{}
 	p.cmd.Dir = "/"
 	p.cmd.ExtraFiles = []*os.File{end} // descriptor wire.SupervisorFD
-	p.log = &logWriter{log: log}
+	p.log = enginelog.New(log)
 	p.cmd.Stderr = p.log
 	p.cmd.WaitDelay = time.Second
 	p.cmd.SysProcAttr = attributes(uid)
@@ -90,7 +91,7 @@ func limit(pid int) {
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Name says for whose slot the worker logs from now on.
-func (p *Process) Name(slot string) { p.log.slot.Store(&slot) }
+func (p *Process) Name(slot string) { p.log.Name(slot) }
 
 // Send sends a message with descriptors, which stay the caller's. It never blocks:
 // a worker that lets its channel fill up is not one to wait for.
