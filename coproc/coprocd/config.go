@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"hwvtpm/coproc/internal/slot"
 )
 
 // Config describes a daemon to Open.
@@ -51,16 +53,7 @@ func (c *Config) setDefaults() error {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
-	c.Timeout = orDefault(c.Timeout, 90*time.Second)
-	c.CancelGrace = orDefault(c.CancelGrace, 5*time.Second)
-	c.AdminTimeout = orDefault(c.AdminTimeout, 30*time.Second)
-	c.Patience = orDefault(c.Patience, 15*time.Second)
+	slot.DefaultTimes(&c.Timeout, &c.CancelGrace, &c.AdminTimeout)
+	c.Patience = slot.OrDefault(c.Patience, 15*time.Second)
 	return nil
-}
-
-func orDefault(d, def time.Duration) time.Duration {
-	if d <= 0 {
-		return def
-	}
-	return d
 }

@@ -9,6 +9,7 @@ import (
 
 	"hwvtpm/coproc/abi"
 	"hwvtpm/coproc/abi/vfiouser"
+	"hwvtpm/coproc/internal/slot"
 )
 
 // Transport reaches one PCI function. Its methods may be called from any
@@ -47,7 +48,7 @@ type Opener func(onEnd func()) (Transport, error)
 // VFIOUser opens the function that is served on the UNIX socket at path.
 // timeout bounds each message; zero is 10 s.
 func VFIOUser(path string, timeout time.Duration) Opener {
-	timeout = orDefault(timeout, 10*time.Second)
+	timeout = slot.OrDefault(timeout, 10*time.Second)
 	return func(onEnd func()) (Transport, error) {
 		sock, err := net.DialTimeout("unix", path, timeout)
 		if err != nil {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"hwvtpm/coproc/internal/slot"
 )
 
 // SlotName is the name of the card's one slot.
@@ -71,17 +73,8 @@ func (c *Config) setDefaults() error {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
-	c.Timeout = orDefault(c.Timeout, 90*time.Second)
-	c.CancelGrace = orDefault(c.CancelGrace, 5*time.Second)
-	c.StartTimeout = orDefault(c.StartTimeout, 30*time.Second)
+	slot.DefaultTimes(&c.Timeout, &c.CancelGrace, &c.StartTimeout)
 	return nil
-}
-
-func orDefault(d, def time.Duration) time.Duration {
-	if d <= 0 {
-		return def
-	}
-	return d
 }
 
 // DefaultEnginePath finds the worker program: beside the running program,
