@@ -8,9 +8,10 @@ import (
 )
 
 // MaxLine is the longest message accepted from the peer, in bytes without its
-// line feed. QEMU's longest known reply, query-qmp-schema, is 0.2 MB; 16 MiB
-// leaves two decimal orders and still bounds what a bad peer can make us hold.
-const MaxLine = 16 << 20
+// line feed. QEMU's longest known reply, query-qmp-schema, is 0.2 MB; 2 MiB
+// leaves one decimal order. Decoded JSON takes up to 40 times its text, so that is what
+// bounds the memory that a bad peer can make us need.
+const MaxLine = 2 << 20
 
 // keepLine is the largest reassembly buffer kept between messages.
 const keepLine = 256 << 10

@@ -13,8 +13,8 @@ import (
 // never comes near them; they bound the memory that a consumer which stopped, or
 // a peer which floods, can cost.
 const (
-	DefaultEventLimit = 4096     // events
-	maxQueuedBytes    = 16 << 20 // bytes of event text, as received
+	DefaultEventLimit = 4096    // events
+	maxQueuedBytes    = 1 << 20 // bytes of event text, as received: see MaxLine
 )
 
 // Subscription is an ordered queue of events. Its methods are safe for

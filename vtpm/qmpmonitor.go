@@ -61,14 +61,15 @@ func NewQMPMonitor(path string, log hclog.Logger) *QMPMonitor {
 func (m *QMPMonitor) Run(ctx context.Context, notify func()) {
 	delay := firstRedial
 	for ctx.Err() == nil {
-		client, err := qmp.Dial(ctx, m.path)
-		if err != nil {
-			m.wait(ctx, delay)
-			delay = min(2*delay, lastRedial)
-			continue
+		if client, err := qmp.Dial(ctx, m.path); err == nil {
+			began := time.Now()
+			m.serve(ctx, client, notify)
+			if time.Since(began) > lastRedial { // else it may hang up every time
+				delay = firstRedial
+			}
 		}
-		delay = firstRedial
-		m.serve(ctx, client, notify)
+		m.wait(ctx, delay)
+		delay = min(2*delay, lastRedial)
 	}
 }
 

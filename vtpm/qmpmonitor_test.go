@@ -84,3 +84,24 @@ func TestMonitorWithoutSocket(t *testing.T) {
 		t.Errorf("Poll without a connection = %v, %v, want an error", reset, err)
 	}
 }
+
+// TestMonitorIsPatient: a monitor that lets everybody in and hangs up at once must not
+// keep a processor and the log busy. Five waits between six calls are 620 ms or more.
+func TestMonitorIsPatient(t *testing.T) {
+	server := qmptest.Start(t)
+	server.Handle("qmp_capabilities", func(c *qmptest.Conn, cmd qmptest.Command) {
+		c.Reply(cmd, struct{}{})
+		c.Close()
+	})
+	start := time.Now()
+	m := NewQMPMonitor(server.Path(), nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { m.Run(ctx, func() {}) })
+	server.WaitConn(t.Context(), 6)
+	if took := time.Since(start); took < 500*time.Millisecond {
+		t.Errorf("six calls within %v", took)
+	}
+}
