@@ -37,7 +37,8 @@ func NewDirtyLog(mem []byte) *DirtyLog {
 }
 
 // Pages returns how many 4 KiB pages, from guest physical address 0 on, the log
-// covers. A transport refuses a log that does not cover its memory.
+// covers. What lies behind is not marked: a front-end that gives a log too short for
+// its memory loses those marks.
 func (l *DirtyLog) Pages() uint64 { return uint64(len(l.mem)) * 8 }
 
 // Mark sets the bit of each page that [gpa, gpa+n) touches. Pages beyond the
