@@ -289,10 +289,10 @@ func TestVolatileSetBack(t *testing.T) {
 func TestOtherBoot(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k, l := c.boot(1)
+	_, l := c.boot(1)
 	last := l.page.Seq()
 	l.end()
-	k = newClient(t)
+	k := newClient(t)
 	l = c.open(k, func(s *wire.Setup) { resumed(s); s.Boot[0]++; s.MinSeq = last })
 	k.seq = last
 	if done := k.execute(bytes.Clone(cmdStart)); done.Status != abi.StatusFailed {
