@@ -50,7 +50,9 @@ func (c *logConfig) open(name string) (hclog.Logger, error) {
 	case "-":
 		return hclog.NewNullLogger(), nil
 	case "":
-		w = os.NewFile(uintptr(c.fd), "log")
+		if w = os.Stderr; c.fd != 2 { // a second file would close it when it is collected
+			w = os.NewFile(uintptr(c.fd), "log")
+		}
 	default:
 		mode := os.O_WRONLY | os.O_CREATE | os.O_APPEND
 		if c.truncate {
