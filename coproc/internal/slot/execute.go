@@ -151,6 +151,9 @@ func (s *Slot) submit(sub *abi.Submission, timeout time.Duration) (c abi.Complet
 	if err := s.w.Send(sub); err != nil {
 		return c, false, err
 	}
+	if s.canceled.Load() == sub.Seq {
+		s.w.Cancel(sub.Seq) // it came when there was no worker, or to one that died
+	}
 	c, err = s.w.Receive(sub, s.cfg.timeoutOf(timeout))
 	if errors.Is(err, ErrTimeout) {
 		s.w.Cancel(sub.Seq)

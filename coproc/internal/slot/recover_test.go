@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,14 +20,15 @@ import (
 // ghost is a worker that is powered on and then dies over each command, until
 // it is told to live.
 type ghost struct {
-	alive bool
-	last  uint64 // number of the last command that it says it has done
+	alive    bool
+	last     uint64   // number of the last command that it says it has done
+	canceled []uint64 // numbers of the commands that it was told to cancel
 }
 
 func (g *ghost) Identity() abi.Identity         { return abi.Identity{} }
 func (g *ghost) Send(*abi.Submission) error     { return nil }
 func (g *ghost) Wipe()                          {}
-func (g *ghost) Cancel(uint64) error            { return nil }
+func (g *ghost) Cancel(seq uint64) error        { g.canceled = append(g.canceled, seq); return nil }
 func (g *ghost) Shutdown()                      {}
 func (g *ghost) Stop(time.Duration) error       { return nil }
 func (g *ghost) Kill() string                   { return "laid" }
@@ -73,6 +75,24 @@ func TestPatience(t *testing.T) {
 	n, err := s.Execute(t.Context(), coproc.Command{Bytes: []byte("command")}, resp)
 	if err != nil || string(resp[:n]) != "answer" || tries != 4 {
 		t.Errorf("Execute = %q, %v after %d tries", resp[:n], err, tries)
+	}
+}
+
+// TestCancelWithoutWorker: a cancel that comes when a command's worker is dead and
+// the next one is not there yet reaches that one, and no later command.
+func TestCancelWithoutWorker(t *testing.T) {
+	var s *Slot
+	next := &ghost{alive: true}
+	s = haunted(t, time.Minute, func() (Worker, error) { return next, s.Cancel() })
+	resp := make([]byte, coproc.MaxTransfer)
+	for range 2 {
+		n, err := s.Execute(t.Context(), coproc.Command{Bytes: []byte("command")}, resp)
+		if err != nil || string(resp[:n]) != "answer" {
+			t.Errorf("Execute = %q, %v", resp[:n], err)
+		}
+	}
+	if !slices.Equal(next.canceled, []uint64{1}) {
+		t.Errorf("canceled %v, want 1", next.canceled)
 	}
 }
 

@@ -22,9 +22,10 @@ type Slot struct {
 	cfg Config
 
 	// live is the worker for those that cannot wait for mu: Cancel, Close.
-	live    atomic.Pointer[Worker]
-	running atomic.Uint64 // sequence number being executed, 0: none
-	closing atomic.Bool
+	live     atomic.Pointer[Worker]
+	running  atomic.Uint64 // sequence number being executed, 0: none
+	canceled atomic.Uint64 // sequence number canceled last
+	closing  atomic.Bool
 
 	mu       sync.Mutex // serializes the calls, guards what follows
 	w        Worker     // nil: died and not replaced yet
@@ -182,10 +183,15 @@ func (s *Slot) fail(err error) error {
 	return err
 }
 
-// Cancel implements coproc.Slot.
+// Cancel implements coproc.Slot. A worker that comes after this one is told as well.
 func (s *Slot) Cancel() error {
-	seq, w := s.running.Load(), s.Worker()
-	if seq == 0 || w == nil {
+	seq := s.running.Load()
+	if seq == 0 {
+		return nil
+	}
+	s.canceled.Store(seq) // first: a worker that is not seen here looks at it later
+	w := s.Worker()
+	if w == nil {
 		return nil
 	}
 	return s.opError("cancel", w.Cancel(seq))
