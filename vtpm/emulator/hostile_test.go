@@ -57,6 +57,15 @@ func TestUnwantedDescriptors(t *testing.T) {
 	}
 }
 
+// Who connects and says nothing keeps nobody away.
+func TestSilentPeers(t *testing.T) {
+	path := serveSlot(t, &fakeSlot{}, nil)
+	for range 40 {
+		dialPeer(t, path)
+	}
+	dialPeer(t, path).ask(words(cmdGetConfig))
+}
+
 // A command in pieces, a piece of a command, and a peer that makes the socket
 // non-blocking under the server: the channel stays in step.
 func TestDataInPieces(t *testing.T) {
