@@ -13,8 +13,9 @@ import (
 // machine, host and card, the quoted values of PCR 0-7 in strong banks, Secure Boot
 // where a log shows that it was on, and the card's firmware. What v's own policy
 // names already stays allowed, so that several machines, hosts and boots are learned
-// one after the other; what it says nothing of is from now on as this evidence. For that the names, values and firmware of v's policy are not
-// asked for. All else is: the error is ErrNotHeld for evidence that is not whole.
+// one after the other; what it says nothing of is from now on as this evidence. For
+// that the names, values and firmware of v's policy are not asked for. All else is:
+// the error is ErrNotHeld for evidence that is not whole.
 //
 // Without a policy to add to, mode off is not learned: somebody has to want that.
 // That these values are the good ones is for the caller to know.
