@@ -146,6 +146,7 @@ func (r *results) end(n name, e event, how outcome) {
 		// A package can fail without a failed test: it did not build, or
 		// its process died.
 		if res.outcome == failed && !r.blamed[n.pkg] {
+			r.lastWords(n.pkg)
 			r.record(n, res)
 			fmt.Fprintf(r.out, "FAIL\t%s\n", n.pkg)
 		}
@@ -155,6 +156,16 @@ func (r *results) end(n name, e event, how outcome) {
 	if r.verbose {
 		word := [...]string{skipped: "skip", passed: "pass", failed: "FAIL"}[res.outcome]
 		fmt.Fprintf(r.out, "  %s  %-60s %6.1fs  %s\n", word, n, e.Elapsed, res.reason)
+	}
+}
+
+// lastWords prints what the tests said that ran when their package's process died: a
+// panic is among it.
+func (r *results) lastWords(pkg string) {
+	for n := range r.output {
+		if n.pkg == pkg {
+			fmt.Fprintf(r.out, "died in %s:\n%s", n, r.take(n))
+		}
 	}
 }
 

@@ -61,6 +61,10 @@ func TestFailureIsCountedAndShown(t *testing.T) {
 		{"a package that died", `
 			{"Action":"output","Package":"hwvtpm/a","Output":"panic: boom\n"}{"Action":"fail","Package":"hwvtpm/a"}`,
 			"0 passed, 1 failed, 0 skipped", "panic: boom"},
+		{"a package that died in a test", `
+			{"Action":"output","Package":"hwvtpm/a","Test":"TestX","Output":"panic: boom\n"}
+			{"Action":"output","Package":"hwvtpm/a","Output":"FAIL\thwvtpm/a\t0.1s\n"}{"Action":"fail","Package":"hwvtpm/a"}`,
+			"0 passed, 1 failed, 0 skipped", "died in a TestX:\npanic: boom"},
 		{"a package that does not build", `
 			{"ImportPath":"hwvtpm/a","Action":"build-output","Output":"a.go:1:1: syntax error\n"}{"ImportPath":"hwvtpm/a","Action":"build-fail"}
 			{"Action":"fail","Package":"hwvtpm/a","FailedBuild":"hwvtpm/a"}`,
