@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -39,26 +40,24 @@ func installUnits(t *testing.T) []string {
 	return paths
 }
 
-// TestUnitStartsTheProgram: the unit's command line is one that the program takes.
+// TestUnitStartsTheProgram: the unit's command line is one that the program takes, also
+// with the flags that its comment proposes.
 func TestUnitStartsTheProgram(t *testing.T) {
 	text, err := os.ReadFile(installUnits(t)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("LISTEN_FDS", "1")
-	found := false
-	for line := range strings.Lines(string(text)) {
-		command, ok := strings.CutPrefix(line, "ExecStart=")
-		if !ok {
-			continue
-		}
-		found = true
-		if _, err := parseArgs(strings.Fields(command)[1:], &bytes.Buffer{}); err != nil {
-			t.Errorf("%s: %v", command, err)
-		}
+	proposed := regexp.MustCompile(`#   COPROCD_FLAGS=(.*)`).FindSubmatch(text)
+	command := regexp.MustCompile(`(?m)^ExecStart=\S+ (.*)\$COPROCD_FLAGS$`).FindSubmatch(text)
+	if proposed == nil || command == nil {
+		t.Fatal("the unit starts nothing, or proposes no flags")
 	}
-	if !found {
-		t.Error("the unit starts nothing")
+	for _, more := range []string{"", string(proposed[1])} {
+		args := strings.Fields(string(command[1]) + more)
+		if _, err := parseArgs(args, &bytes.Buffer{}); err != nil {
+			t.Errorf("%s: %v", args, err)
+		}
 	}
 }
 
