@@ -3,12 +3,13 @@
 // Hwvtpm-engine is the worker of a card: one TPM 2.0 in a process of its own. It
 // is of no use on a command line. There are two ways to start it:
 //
-//	hwvtpm-engine --worker [--own-user]  by a card that has many slots
-//	hwvtpm-engine --state DIR            by a driver, as a card of one slot
+//	hwvtpm-engine --worker [--own-user] [--report]  by a card that has many slots
+//	hwvtpm-engine --state DIR                       by a driver, as a card of one slot
 //
 // The first is shut in (package sandbox) and gets all it has over descriptor 3,
-// with --own-user as the only process of its user; the second keeps a directory,
-// and speaks on descriptors 3 and 4.
+// with --own-user as the only process of its user, and with --report it says what its
+// host does not let it have; the second keeps a directory, and speaks on descriptors 3
+// and 4.
 //
 // Exit codes: 0 ended in order, 1 failed, 2 wrong command line, 77 no sandbox.
 // What is wrong with a state is told to the driver or the card, not by an exit
@@ -39,9 +40,11 @@ func realMain(args []string) int {
 		fmt.Printf("hwvtpm-engine %s, libtpms %d.%d.%d\n", cli.Version(), v>>16, v>>8&0xff, v&0xff)
 		return 0
 	}
-	if len(args) > 0 && args[0] == "--worker" && (len(args) == 1 || len(args) == 2 && args[1] == "--own-user") {
-		for _, line := range missing(sandbox.Report()) {
-			fmt.Fprintln(os.Stderr, line)
+	if report, ok := workerArgs(args); ok {
+		if report {
+			for _, line := range missing(sandbox.Report()) {
+				fmt.Fprintln(os.Stderr, line)
+			}
 		}
 		return exitCode(firmware.RunWorker(firmware.WorkerConfig{SupervisorFD: wire.SupervisorFD, Log: os.Stderr}))
 	}
@@ -55,6 +58,22 @@ func realMain(args []string) int {
 	}
 	defer footprint.TrimLater().Stop()
 	return exitCode(firmware.Run(cfg))
+}
+
+// workerArgs tells whether these are the arguments of a worker, and whether it is to
+// report. Package sandbox has looked at the first two already.
+func workerArgs(args []string) (report, ok bool) {
+	if len(args) == 0 || args[0] != "--worker" {
+		return false, false
+	}
+	args = args[1:]
+	if len(args) > 0 && args[0] == "--own-user" {
+		args = args[1:]
+	}
+	if len(args) > 0 && args[0] == "--report" {
+		report, args = true, args[1:]
+	}
+	return report, len(args) == 0
 }
 
 // missing gives the log lines of what a worker's host does not let it have. Without a

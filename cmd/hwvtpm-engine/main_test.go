@@ -27,6 +27,26 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+func TestWorkerArgs(t *testing.T) {
+	for _, tt := range []struct {
+		args       string
+		report, ok bool
+	}{
+		{"", false, false},
+		{"--own-user", false, false},
+		{"--worker", false, true},
+		{"--worker --own-user", false, true},
+		{"--worker --report", true, true},
+		{"--worker --own-user --report", true, true},
+		{"--worker --report --own-user", true, false},
+		{"--worker --state", false, false},
+	} {
+		if report, ok := workerArgs(strings.Fields(tt.args)); report != tt.report || ok != tt.ok {
+			t.Errorf("workerArgs(%q) = %t, %t, want %t, %t", tt.args, report, ok, tt.report, tt.ok)
+		}
+	}
+}
+
 // What shuts a worker in is a matter of its host, whose administrator should know.
 func TestWorkerSaysWhatIsMissing(t *testing.T) {
 	for _, tt := range []struct {

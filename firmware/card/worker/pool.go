@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -30,6 +31,8 @@ type Pool struct {
 	kick chan struct{} // a spare is missing
 	done chan struct{}
 	wg   sync.WaitGroup
+
+	reported atomic.Bool // one worker was told to say what its host withholds: so it is for all
 
 	mu     sync.Mutex // guards what follows
 	free   []int      // user ids of nobody
@@ -83,7 +86,7 @@ func (p *Pool) start() (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := start(p.cfg.Engine, uid, p.cfg.Logger)
+	w, err := start(p.cfg.Engine, uid, !p.reported.Swap(true), p.cfg.Logger)
 	if err != nil {
 		p.putUID(uid)
 		return nil, err

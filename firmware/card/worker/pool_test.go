@@ -41,6 +41,9 @@ func echo() {
 			unix.Exit(7)
 		case string(b[:n]) == "log":
 			os.Stderr.WriteString(strings.Repeat("warn a line\n", 2*enginelog.MaxLines) + strings.Repeat("x", 3*enginelog.MaxLine) + "\n")
+		case string(b[:n]) == "arguments":
+			wire.Send(wire.SupervisorFD, []byte(strings.Join(os.Args[1:], " ")))
+			continue
 		case string(b[:n]) == "descriptor":
 			wire.Send(wire.SupervisorFD, b[:n], 0)
 			continue
@@ -97,6 +100,21 @@ func ask(t *testing.T, w *Process, msg string) {
 	}
 	if n, err := w.Receive(b); err != nil || string(b[:n]) != msg {
 		t.Fatalf("%q is answered with %q, %v", msg, b[:n], err)
+	}
+}
+
+// TestOneReports: what a host withholds from all workers is logged once.
+func TestOneReports(t *testing.T) {
+	p := newPool(t, Config{})
+	for i, want := range []string{"--worker --report", "--worker", "--worker"} {
+		w := get(t, p)
+		b := make([]byte, wire.MaxMessage)
+		if err := w.Send([]byte("arguments")); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := w.Receive(b); err != nil || string(b[:n]) != want {
+			t.Errorf("worker %d has arguments %q, %v, want %q", i, b[:n], err, want)
+		}
 	}
 }
 

@@ -32,8 +32,8 @@ type Process struct {
 var ErrDescriptor = errors.New("worker sent a descriptor")
 
 // start starts a worker with a user and group id, or the card's own if it is
-// negative.
-func start(engine string, uid int, log hclog.Logger) (*Process, error) {
+// negative. With report it logs what its host does not let it have.
+func start(engine string, uid int, report bool, log hclog.Logger) (*Process, error) {
 	ours, theirs, err := wire.NewChannel()
 	if err != nil {
 		return nil, err
@@ -50,6 +50,9 @@ func start(engine string, uid int, log hclog.Logger) (*Process, error) {
 	p.cmd = exec.Command(engine, "--worker")
 	if uid >= 0 {
 		p.cmd.Args = append(p.cmd.Args, "--own-user")
+	}
+	if report {
+		p.cmd.Args = append(p.cmd.Args, "--report")
 	}
 	p.cmd.Env = []string{}
 	p.cmd.Dir = "/"
