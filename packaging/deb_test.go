@@ -12,12 +12,12 @@ import (
 )
 
 // daemon starts coprocd as its units would, and waits for it. It is part of a
-// script, whose end is the daemon's.
+// script, whose end is the daemon's. What it logs is apart from what the script says.
 const daemon = `
 install -d -m 0755 /run/hwvtpm
-coprocd --store /var/lib/hwvtpm/card --socket /run/hwvtpm/coprocd.sock --engine /usr/libexec/hwvtpm/hwvtpm-engine &
+coprocd --store /var/lib/hwvtpm/card --socket /run/hwvtpm/coprocd.sock --engine /usr/libexec/hwvtpm/hwvtpm-engine 2>/run/coprocd.log &
 card=$!
-while ! vtpmctl card >/dev/null 2>&1; do kill -0 $card; sleep 0.1; done
+while ! vtpmctl card >/dev/null 2>&1; do kill -0 $card || { cat /run/coprocd.log; exit 1; }; sleep 0.1; done
 chgrp hwvtpm /run/hwvtpm/coprocd.sock
 `
 
