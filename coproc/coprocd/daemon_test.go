@@ -46,6 +46,7 @@ func (d *daemon) start() {
 		"--store", d.dir, "--socket", d.socket, "--engine", built.Path(d.t, "hwvtpm-engine"),
 	}, d.args...)...)
 	cmd.Stderr = testWriter{d.t}
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL} // a test that is killed leaves nothing
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
 		d.t.Error(err)

@@ -69,6 +69,7 @@ func (d *coprocd) start() {
 	d.t.Helper()
 	d.cmd = exec.Command(built.Path(d.t, "coprocd"), "--vfio-user", d.socket, "--store", filepath.Join(d.dir, "store"))
 	d.cmd.Stderr = testWriter{d.t}
+	d.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL} // a test that is killed leaves nothing
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
