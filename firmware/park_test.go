@@ -53,10 +53,7 @@ func TestParkBeforeIdentify(t *testing.T) {
 func TestParkFailed(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	k.tpm.Extend(10, "before")
 	l.park()
 	l = c.open(k, func(s *wire.Setup) { resumed(s); s.MinSeq = 1000 })
@@ -112,14 +109,19 @@ func TestParkWithQueued(t *testing.T) {
 		l.park()
 	}
 	l = c.open(k, resumed)
-	var want tpmtest.Digest
-	for range 10 {
-		want = sha256.Sum256(append(want[:], make([]byte, 32)...))
-	}
+	want := zerosTimes(10)
 	if got := k.tpm.PCR(10); got != want {
 		t.Errorf("PCR 10 = %x, want it extended ten times: %x", got, want)
 	}
 	l.end()
+}
+
+// zerosTimes is a PCR that was extended so often with what cmdExtend does.
+func zerosTimes(n uint64) (pcr tpmtest.Digest) {
+	for range n {
+		pcr = sha256.Sum256(append(pcr[:], make([]byte, 32)...))
+	}
+	return pcr
 }
 
 // TestParkBusy: a client that never lets the worker wait does not keep it from exiting,
@@ -127,10 +129,7 @@ func TestParkWithQueued(t *testing.T) {
 func TestParkBusy(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	const most = 20000 // more than any worker serves between two looks at its card
 	first, sent := k.seq, k.seq
 	r := &relay{c: c, k: k, life: l}
@@ -158,10 +157,7 @@ func TestParkBusy(t *testing.T) {
 			t.Fatalf("queued command after %d: %+v, %t", k.seq, done, ok)
 		}
 	}
-	var want tpmtest.Digest
-	for range sent - first {
-		want = sha256.Sum256(append(want[:], make([]byte, 32)...))
-	}
+	want := zerosTimes(sent - first)
 	if got := k.tpm.PCR(10); got != want {
 		t.Errorf("PCR 10 = %x, want it extended %d times: %x", got, sent-first, want)
 	}
@@ -174,10 +170,7 @@ func TestParkBusy(t *testing.T) {
 func TestCancelOvertakesQueued(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	srk := k.tpm.CreateSRK()
 	l.park()
 	k.cancel(k.seq) // too late: it does nothing
@@ -207,10 +200,7 @@ func TestCancelOvertakesQueued(t *testing.T) {
 func TestCancelOfRecorded(t *testing.T) {
 	c := newFakeCard(t)
 	c.create()
-	k := newClient(t)
-	l := c.open(k, nil)
-	k.greet(1)
-	k.tpm.Startup()
+	k, l := c.boot(1)
 	cmd := command(0x131, 1, authPW, 0, 4, 0, 0, 0, 0) // refused, and that is on record
 	first := bytes.Clone(k.execute(bytes.Clone(cmd)).Payload)
 	l.park()

@@ -213,6 +213,18 @@ func TestPeer(t *testing.T) {
 	}
 }
 
+// readOne serves a connection of which it reads a byte.
+func readOne(t *testing.T, served chan<- byte) func(*net.UnixConn) {
+	return func(c *net.UnixConn) {
+		defer c.Close()
+		b := make([]byte, 1)
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Errorf("read: %v", err)
+		}
+		served <- b[0]
+	}
+}
+
 func TestAcceptServesOneAfterTheOther(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -224,14 +236,7 @@ func TestAcceptServesOneAfterTheOther(t *testing.T) {
 	served := make(chan byte)
 	ended := make(chan error)
 	go func() {
-		ended <- Accept(ctx, ln, func(err error) { t.Errorf("accept: %v", err) }, func(c *net.UnixConn) {
-			defer c.Close()
-			b := make([]byte, 1)
-			if _, err := io.ReadFull(c, b); err != nil {
-				t.Errorf("read: %v", err)
-			}
-			served <- b[0]
-		})
+		ended <- Accept(ctx, ln, func(err error) { t.Errorf("accept: %v", err) }, readOne(t, served))
 	}()
 	for _, want := range []byte("ab") {
 		c, err := net.Dial("unix", path)
@@ -269,14 +274,7 @@ func TestSilenceKeepsNobodyAway(t *testing.T) {
 	served := make(chan byte, 1)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- AcceptSpeakers(ctx, ln, func(err error) { t.Errorf("accept: %v", err) }, func(c *net.UnixConn) {
-			defer c.Close()
-			b := make([]byte, 1)
-			if _, err := io.ReadFull(c, b); err != nil {
-				t.Errorf("read: %v", err)
-			}
-			served <- b[0]
-		})
+		ended <- AcceptSpeakers(ctx, ln, func(err error) { t.Errorf("accept: %v", err) }, readOne(t, served))
 	}()
 	dial := func() net.Conn {
 		c, err := net.Dial("unix", path)
