@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -48,13 +47,9 @@ func TestUnitStartsTheProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("LISTEN_FDS", "1")
-	proposed := regexp.MustCompile(`#   COPROCD_FLAGS=(.*)`).FindSubmatch(text)
-	command := regexp.MustCompile(`(?m)^ExecStart=\S+ (.*)\$COPROCD_FLAGS$`).FindSubmatch(text)
-	if proposed == nil || command == nil {
-		t.Fatal("the unit starts nothing, or proposes no flags")
-	}
-	for _, more := range []string{"", string(proposed[1])} {
-		args := strings.Fields(string(command[1]) + more)
+	command, shown := clitest.UnitFlags(t, string(text), "COPROCD_FLAGS")
+	for _, more := range []string{"", shown} {
+		args := strings.Fields(command + more)
 		if _, err := parseArgs(args, &bytes.Buffer{}); err != nil {
 			t.Errorf("%s: %v", args, err)
 		}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -22,14 +21,8 @@ func TestUnit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	setting := func(pattern string) string {
-		m := regexp.MustCompile("(?m)" + pattern).FindSubmatch(text)
-		if m == nil {
-			t.Fatalf("the unit has no %s", pattern)
-		}
-		return string(m[1])
-	}
-	args := setting(`^ExecStart=\S+ (.*) \$CONTROL_FLAGS$`) + " " + setting(`^#   CONTROL_FLAGS=(.*)$`)
+	command, shown := clitest.UnitFlags(t, string(text), "CONTROL_FLAGS")
+	args := command + shown
 	inv, err := parse(&console{out: io.Discard, err: io.Discard, getenv: os.Getenv}, strings.Fields(args))
 	if err == nil {
 		err = inv.checkServe()

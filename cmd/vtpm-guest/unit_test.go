@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -44,13 +43,9 @@ func TestUnitStartsTheProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := regexp.MustCompile(`(?m)^ExecStart=\S+ (.*) \$GUEST_FLAGS$`).FindSubmatch(text)
-	flags := regexp.MustCompile(`(?m)^#   GUEST_FLAGS=(.*)$`).FindSubmatch(text)
-	if command == nil || flags == nil {
-		t.Fatal("the unit has no such lines")
-	}
-	for more, via := range map[string]string{"": defaultVia, string(flags[1]): "vsock:2:9400"} {
-		inv, err := parse(&console{}, strings.Fields(string(command[1])+" "+more))
+	command, shown := clitest.UnitFlags(t, string(text), "GUEST_FLAGS")
+	for more, via := range map[string]string{"": defaultVia, shown: "vsock:2:9400"} {
+		inv, err := parse(&console{}, strings.Fields(command+more))
 		if err != nil {
 			t.Errorf("with %q: %v", more, err)
 		} else if inv.via != via || inv.dir != defaultDir || !inv.ifDue {

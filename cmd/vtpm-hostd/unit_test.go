@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -24,12 +23,8 @@ func TestUnit(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(string(raw), "@BINDIR@", dir)
-	flags := regexp.MustCompile(`#   HOSTD_FLAGS=(.*)`).FindStringSubmatch(text)
-	command := regexp.MustCompile(`(?m)^ExecStart=\S+ (.*)\$HOSTD_FLAGS$`).FindStringSubmatch(text)
-	if flags == nil || command == nil {
-		t.Fatal("the unit has no such lines")
-	}
-	args := strings.ReplaceAll(command[1]+flags[1], "--backend-group hwvtpm --guest-dir", "--guest-dir") // groups of an installed host
+	command, shown := clitest.UnitFlags(t, text, "HOSTD_FLAGS")
+	args := strings.ReplaceAll(command+shown, "--backend-group hwvtpm --guest-dir", "--guest-dir") // groups of an installed host
 	args = strings.ReplaceAll(args, "--guest-group kvm", "")
 	if cfg, err := parseArgs(strings.Fields(args), io.Discard); err != nil || cfg.name != "host-1" {
 		t.Errorf("%s: %+v, %v", args, cfg, err)

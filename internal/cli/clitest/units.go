@@ -5,6 +5,7 @@ package clitest
 
 import (
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -22,4 +23,18 @@ func VerifyUnits(t testing.TB, ours string, files ...string) {
 	if err != nil || ours != "" && strings.Contains(string(out), ours) {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
+}
+
+// UnitFlags gives the arguments that the text of a unit starts its program with, which
+// end with a variable for more, and those that its comment shows for the variable.
+func UnitFlags(t testing.TB, text, variable string) (args, shown string) {
+	t.Helper()
+	find := func(pattern string) string {
+		m := regexp.MustCompile("(?m)" + pattern).FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("the unit has no %s", pattern)
+		}
+		return m[1]
+	}
+	return find(`^ExecStart=\S+ (.*)\$` + variable + "$"), find("^#   " + variable + "=(.*)$")
 }
