@@ -213,6 +213,17 @@ func TestPeer(t *testing.T) {
 	}
 }
 
+func listen(t *testing.T) (ln *net.UnixListener, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "s")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln, path
+}
+
 // readOne serves a connection of which it reads a byte.
 func readOne(t *testing.T, served chan<- byte) func(*net.UnixConn) {
 	return func(c *net.UnixConn) {
@@ -226,12 +237,7 @@ func readOne(t *testing.T, served chan<- byte) func(*net.UnixConn) {
 }
 
 func TestAcceptServesOneAfterTheOther(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
+	ln, path := listen(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan byte)
 	ended := make(chan error)
@@ -264,12 +270,7 @@ func TestAcceptServesOneAfterTheOther(t *testing.T) {
 // TestSilenceKeepsNobodyAway: who says nothing waits, until too many do; who speaks is
 // served.
 func TestSilenceKeepsNobodyAway(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
+	ln, path := listen(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan byte, 1)
 	ended := make(chan error, 1)
