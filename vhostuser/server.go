@@ -58,9 +58,9 @@ func (s *Server) enter(ctx context.Context) (context.Context, func(), error) {
 
 // Serve accepts front-ends on ln, one after the other; others wait meanwhile. Who
 // connects and says nothing keeps nobody away, and is hung up on when too many do
-// that. A session that fails is logged and ends nothing but itself. Serve returns nil when ctx ends or the server is closed, and an
-// error when ln is closed under it. It does not close ln, but leaves it with an
-// accept deadline in the past.
+// that. A session that fails is logged and ends nothing but itself. Serve returns nil
+// when ctx ends or the server is closed, and an error when ln is closed under it. It
+// does not close ln, but leaves it with an accept deadline in the past.
 func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 	ctx, leave, err := s.enter(ctx)
 	if err != nil {

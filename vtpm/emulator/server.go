@@ -98,8 +98,8 @@ func NewServer(cfg Config) (*Server, error) {
 
 // Serve serves the machines that connect to ln, one after the other; who
 // connects meanwhile waits, and who says nothing keeps nobody away. A session that
-// fails is logged and ends nothing but itself. Serve returns nil when ctx ends, and an error
-// when ln is closed under it. It does not close ln, but leaves it with an
+// fails is logged and ends nothing but itself. Serve returns nil when ctx ends, and
+// an error when ln is closed under it. It does not close ln, but leaves it with an
 // accept deadline in the past.
 func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 	failed := func(err error) { s.cfg.Logger.Error("accept failed", "error", err) }
